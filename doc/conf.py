@@ -1,0 +1,46 @@
+from importlib.metadata import version as installed_version
+
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+
+project = "skinfluence"
+author = "skinfluence developers"
+copyright = f"2026, {author}"
+version = release = installed_version("skinfluence")
+
+extensions = [
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx_design",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["_build", "templates"]
+templates_path = ["templates"]
+default_role = "py:obj"
+
+# A module's page lists what its ``__all__`` names, each on a page of its own.
+autosummary_ignore_module_all = False
+autosummary_imported_members = True
+# Class pages leave out what every scikit-learn estimator has: those docstrings refer to
+# pages of scikit-learn's own documentation.
+autosummary_context = {
+    "generic": sorted(
+        name
+        for base in (BaseEstimator, TransformerMixin, ClassNamePrefixFeaturesOutMixin)
+        for name in dir(base)
+        if name != "get_feature_names_out"
+    )
+}
+numpydoc_show_class_members = False
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "auto_examples",
+    "filename_pattern": r"/plot_",
+    "download_all_examples": False,
+}
+
+html_theme = "pydata_sphinx_theme"
+html_show_sourcelink = False
+html_theme_options = {"show_prev_next": False}

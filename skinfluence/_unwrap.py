@@ -1,0 +1,54 @@
+"""From what the user passed to the final estimator and the rows it saw."""
+
+import inspect
+
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
+
+
+def fit_estimator(estimator, X, y, sample_weight=None):
+    """Fit a clone; a FrozenEstimator is kept as it is."""
+    if isinstance(estimator, FrozenEstimator):
+        return estimator
+    options = {}
+    if sample_weight is not None:
+        options = {weight_name(estimator): sample_weight}
+    return clone(estimator).fit(X, y, **options)
+
+
+def weight_name(estimator):
+    """Under which name ``fit`` takes sample weights; refuses an estimator that takes none."""
+    if isinstance(estimator, Pipeline):
+        step = estimator.steps[-1]
+        return f"{step[0]}__{weight_name(step[1])}"
+    inner = getattr(estimator, "estimator", None)
+    if hasattr(estimator, "best_estimator_") or hasattr(estimator, "cv_results_"):
+        return weight_name(inner)
+    parameters = inspect.signature(estimator.fit).parameters
+    if "sample_weight" in parameters:
+        return "sample_weight"
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    if takes_any and inner is not None:
+        return weight_name(inner)
+    raise ValueError(f"{type(estimator).__name__}.fit takes no sample_weight; pass None")
+
+
+def unwrap(estimator):
+    """``(steps, final)``: fitted transformers in order, and the fitted final estimator."""
+    if isinstance(estimator, FrozenEstimator):
+        return unwrap(estimator.estimator)
+    if hasattr(estimator, "best_estimator_"):
+        return unwrap(estimator.best_estimator_)
+    if isinstance(estimator, Pipeline):
+        before = [(n, s) for n, s in estimator.steps[:-1] if s is not None and s != "passthrough"]
+        steps, final = unwrap(estimator.steps[-1][1])
+        return before + steps, final
+    return [], estimator
+
+
+def transform(steps, X):
+    """Rows as the final estimator sees them."""
+    for _, step in steps:
+        X = step.transform(X)
+    return X

@@ -1,0 +1,610 @@
+"""InfluenceExplainer: influence of training rows as a scikit-learn transformer."""
+
+import numbers
+import warnings
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import Bunch, check_array, get_tags
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_consistent_length,
+    check_is_fitted,
+    validate_data,
+)
+
+from ._blocks import block_length, blocks, map_threads
+from ._top import TopValues
+from ._unwrap import fit_estimator, transform, unwrap
+from .methods import Problem, resolve_method
+from .objectives import objective_for
+from .solvers import resolve_solver
+from .solvers.base import fitted_solver
+from .targets import resolve_target
+
+HIGH_LEVERAGE = 0.9
+
+
+class InfluenceExplainer(TransformerMixin, BaseEstimator):
+    """Influence of each training row on a fitted model's predictions, without refitting.
+
+    The influence of row ``i`` on a quantity ``t`` is ``t(fit without row i) - t(fit with all
+    rows)``, in the units of ``t``. On a loss, positive means helpful: the loss would be higher
+    without the row.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A supported scikit-learn model, a Pipeline or search over one, or a fitted model inside
+        ``sklearn.frozen.FrozenEstimator``. It is cloned and fitted unless frozen; a frozen model
+        must have been fitted on the rows given to ``fit``.
+    method : str or Method, default="auto"
+        How "row removed" is approximated: "influence" (first order, target linearised),
+        "infinitesimal_jackknife" (first order, target re-evaluated), "newton" (one Newton step
+        without the row), "exact" (the optimum without the row), "refit" (the estimator refitted).
+        "auto" takes "newton" for convex models.
+    solver : str or Solver, default="auto"
+        What stands in for the inverse Hessian; "auto" takes "direct" for convex models.
+    target : str or Target, default="auto"
+        What is explained: "loss" (needs ``y``), "decision" (a regressor's prediction, a binary
+        classifier's decision value, with more classes that of class ``y``, or of the predicted
+        class without ``y``), "proba" likewise. "auto" is the loss when ``y`` is given, else the
+        decision.
+    preprocessing : {"auto", "frozen", "refit"}, default="auto"
+        Whether a removal reaches a pipeline's earlier steps. "frozen" keeps them as fitted;
+        "auto" follows the steps it knows and names in a warning those it froze; "refit"
+        refuses steps it does not know.
+    batch_size : int, optional
+        Training rows in a block; default from scikit-learn's ``working_memory``.
+    n_jobs : int, optional
+        Processes for refits.
+    random_state : int, RandomState or None, default=None
+        Seed of methods and solvers that draw random numbers.
+    verbose : int, default=0
+        Show progress of what takes seconds.
+
+    Attributes
+    ----------
+    estimator_ : estimator
+        The fitted estimator.
+    objective_ : Objective
+        What its final step minimised, at the polished optimum.
+    solver_, method_, target_
+        Resolved solver (fitted), method and target; ``target_`` is None until known from ``y``.
+    n_rows_ : int
+        Number of training rows.
+    gradient_norm_ : float
+        Largest entry of the objective's gradient after polishing;
+        ``objective_.gradient_norm_fitted`` is that of the estimator's own parameters.
+    n_features_in_ : int
+    feature_names_in_ : ndarray
+
+    See Also
+    --------
+    skinfluence.methods : How a removal is approximated.
+    skinfluence.targets : What can be explained.
+
+    References
+    ----------
+    Koh, P. W. and Liang, P. (2017). Understanding black-box predictions via influence functions.
+    ICML. https://arxiv.org/abs/1703.04730
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.preprocessing import scale
+    >>> from skinfluence import InfluenceExplainer
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> X = scale(X)
+    >>> explainer = InfluenceExplainer(LogisticRegression()).fit(X[:500], y[:500])
+    >>> explainer.transform(X[500:], y[500:]).shape
+    (69, 500)
+    """
+
+    def __init__(
+        self,
+        estimator,
+        *,
+        method="auto",
+        solver="auto",
+        target="auto",
+        preprocessing="auto",
+        batch_size=None,
+        n_jobs=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.estimator = estimator
+        self.method = method
+        self.solver = solver
+        self.target = target
+        self.preprocessing = preprocessing
+        self.batch_size = batch_size
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # -- fitting ---------------------------------------------------------------------------
+    def fit(self, X, y, sample_weight=None):
+        """Fit the estimator (unless frozen), and prepare its objective and solver.
+
+        Parameters
+        ----------
+        X : array-like, dataframe or sparse of shape (n_train, n_features)
+        y : array-like of shape (n_train,) or (n_train, n_targets)
+        sample_weight : array-like of shape (n_train,), optional
+            Weights the estimator is fitted with; for a frozen estimator those it was fitted with.
+
+        Returns
+        -------
+        self
+        """
+        self._check_parameters()
+        names = _row_names(X)
+        X, y, sample_weight = self._check_training(X, y, sample_weight)
+        self.estimator_ = fit_estimator(self.estimator, X, y, sample_weight)
+        self._steps, final = unwrap(self.estimator_)
+        self._check_steps()
+        rows = _as_rows(transform(self._steps, X))
+        self.objective_ = objective_for(final, rows, np.asarray(y), sample_weight)
+        self._name_features(X)
+        self.n_rows_ = self.objective_.n_rows
+        self._names = names
+        self.method_ = resolve_method(self.method, self.objective_)
+        self.target_ = None if self.target == "auto" else resolve_target(self.target, True)
+        self.solver_ = None
+        if self.method_.uses_solver:
+            solver = resolve_solver(self.solver, self.objective_)
+            self.solver_ = fitted_solver(solver, self.objective_)
+        self.effects_ = self.method_.bind(
+            Problem(
+                self.objective_,
+                self.solver_,
+                final,
+                rows,
+                np.asarray(y),
+                sample_weight,
+                self.n_jobs,
+                self.verbose,
+                self.batch_size,
+            )
+        )
+        self._leverage = None
+        self._warn_leverage()
+        return self
+
+    def _check_parameters(self):
+        if self.preprocessing not in ("auto", "frozen", "refit"):
+            raise ValueError(
+                f"preprocessing={self.preprocessing!r} is not one of 'auto', 'frozen', 'refit'"
+            )
+        size = self.batch_size
+        if size is not None and (not isinstance(size, numbers.Integral) or size < 1):
+            raise ValueError(f"batch_size={size!r} must be a positive integer or None")
+        if not hasattr(self.estimator, "fit"):
+            raise TypeError(
+                f"estimator={self.estimator!r} is not an estimator: pass a scikit-learn model "
+                "(an instance, not a class)"
+            )
+
+    def _check_training(self, X, y, sample_weight):
+        if y is None:
+            raise ValueError("requires y to be passed, but the target y is None")
+        if self._takes_tables():
+            validate_data(self, X, skip_check_array=True)
+            check_consistent_length(X, y)
+        else:
+            X, y = validate_data(
+                self,
+                X,
+                y,
+                accept_sparse="csr",
+                dtype=[np.float64, np.float32],
+                multi_output=True,
+                y_numeric=False,
+            )
+            y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+        if sample_weight is None:
+            return X, y, None
+        rows = np.empty((len(np.asarray(y)), 1))
+        sample_weight = _check_sample_weight(sample_weight, rows, ensure_non_negative=True)
+        if not sample_weight.any():
+            raise ValueError("every sample_weight is zero: nothing was fitted")
+        return X, y, sample_weight
+
+    def _takes_tables(self):
+        """Whether the estimator's first step takes raw tables: then it checks its own input."""
+        estimator = self.estimator
+        while hasattr(estimator, "estimator") and not hasattr(estimator, "steps"):
+            estimator = estimator.estimator
+        return hasattr(estimator, "steps")
+
+    def _check_steps(self):
+        frozen = [name for name, _ in self._steps]
+        if not frozen or self.preprocessing == "frozen":
+            return
+        if self.preprocessing == "refit":
+            raise ValueError(
+                f"preprocessing='refit' does not know the pipeline steps {frozen}; use "
+                "preprocessing='frozen' to keep them as fitted"
+            )
+        warnings.warn(
+            f"the pipeline steps {frozen} are kept as fitted: a removed row moves only the last "
+            "step. Pass preprocessing='frozen' to say that this is meant.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+    def _name_features(self, X):
+        names = getattr(self, "feature_names_in_", None)
+        for _, step in self._steps:
+            try:
+                names = step.get_feature_names_out(names)
+            except (AttributeError, ValueError):
+                names = None
+        if names is not None:
+            self.objective_.feature_names = [str(name) for name in names]
+
+    def _warn_leverage(self):
+        if not self.method_.first_order or not hasattr(self.objective_, "output_leverages"):
+            return
+        high = np.flatnonzero(self.leverage_ > HIGH_LEVERAGE)
+        if len(high):
+            warnings.warn(
+                f"{len(high)} rows have leverage above {HIGH_LEVERAGE}: {high[:10].tolist()}. "
+                f"First-order influence is far too small there; use method='newton' or 'exact'.",
+                UserWarning,
+                stacklevel=3,
+            )
+
+    # -- explaining ------------------------------------------------------------------------
+    def transform(self, X, y=None):
+        """Influence of each training row on each query.
+
+        Parameters
+        ----------
+        X : array-like, dataframe or sparse of shape (n_queries, n_features)
+        y : array-like of shape (n_queries,), optional
+            Labels or targets of the queries; needed for the loss.
+
+        Returns
+        -------
+        ndarray of shape (n_queries, n_train)
+            Target without the row minus target with all rows. One row for a scalar target.
+        """
+        query, y = self._check_queries(X, y)
+        target = resolve_target(self.target, y is not None)
+        if target.scalar:
+            return self._all_rows(target.bind(self.objective_, query, y))
+        out = np.empty((query.shape[0], self.n_rows_), query.dtype)
+        for part in blocks(query.shape[0], self._query_block(query.shape[0])):
+            self._all_rows(self._bind(target, query, y, part), out[part])
+        return out
+
+    def top_influences(self, X, y=None, *, k=10, by="magnitude"):
+        """The training rows that matter most for each query.
+
+        Parameters
+        ----------
+        X : array-like, dataframe or sparse of shape (n_queries, n_features)
+        y : array-like of shape (n_queries,), optional
+        k : int, default=10
+        by : {"magnitude", "helpful", "harmful"}, default="magnitude"
+            Largest absolute influence, most positive, or most negative.
+
+        Returns
+        -------
+        Bunch
+            ``indices`` and ``values`` of shape (n_queries, k), most influential first. The full
+            (n_queries, n_train) array is never held.
+        """
+        if by not in ("magnitude", "helpful", "harmful"):
+            raise ValueError(f"by={by!r} is not one of 'magnitude', 'helpful', 'harmful'")
+        query, y = self._check_queries(X, y)
+        if not isinstance(k, numbers.Integral) or not 1 <= k <= self.n_rows_:
+            raise ValueError(f"k={k!r} must be an integer between 1 and {self.n_rows_}")
+        target = resolve_target(self.target, y is not None)
+        parts = []
+        for part in blocks(query.shape[0], self._query_block(query.shape[0])):
+            if target.scalar:
+                bound = target.bind(self.objective_, query, y)
+            else:
+                bound = self._bind(target, query, y, part)
+            n_values = 1 if target.scalar else part.stop - part.start
+            top = TopValues(n_values, k, by)
+            self._each_block(bound, top.update)
+            parts.append(top.result())
+            if target.scalar:
+                break
+        indices, values = (np.concatenate(piece) for piece in zip(*parts, strict=True))
+        return Bunch(indices=indices, values=values)
+
+    def dataset_influence(self, X, y=None, *, sample_weight=None):
+        """Influence of each training row on the mean target over a set of queries.
+
+        Parameters
+        ----------
+        X : array-like, dataframe or sparse of shape (n_queries, n_features)
+        y : array-like of shape (n_queries,), optional
+        sample_weight : array-like of shape (n_queries,), optional
+            Weights of the mean.
+
+        Returns
+        -------
+        ndarray of shape (n_train,)
+        """
+        query, y = self._check_queries(X, y)
+        target = resolve_target(self.target, y is not None)
+        weights = _check_sample_weight(sample_weight, query, ensure_non_negative=True)
+        if not weights.any():
+            raise ValueError("every sample_weight is zero: the mean is not defined")
+        weights = weights.astype(np.float64) / weights.sum()
+        if target.scalar:
+            return self.transform(X, y)[0]
+        total = np.zeros(self.n_rows_)
+        pulled = 0.0
+        for part in blocks(query.shape[0], self._query_block(query.shape[0])):
+            bound = self._bind(target, query, y, part)
+            if self.method_.linear_target:
+                pulled = pulled + weights[part] @ bound.pullback()
+            else:
+                self._each_block(bound, _Accumulate(total, weights[part]))
+        if self.method_.linear_target:
+            adjoint = self.effects_.adjoint(pulled[None])
+            for rows in self.effects_.row_blocks(np.arange(self.n_rows_)):
+                total[rows] = self.effects_.linearised(adjoint, rows)[0]
+        return total
+
+    def self_influence(self, target="loss"):
+        """Influence of each training row on itself: leave-one-out loss minus fitted loss.
+
+        Parameters
+        ----------
+        target : str or Target, default="loss"
+            What to evaluate at the row.
+
+        Returns
+        -------
+        ndarray of shape (n_train,)
+        """
+        check_is_fitted(self)
+        target = resolve_target(target, True)
+        if target.scalar:
+            raise ValueError("self_influence needs a target of one row, not a scalar of all")
+        out = np.empty(self.n_rows_)
+        for rows in self.effects_.row_blocks(np.arange(self.n_rows_)):
+            queries = self.objective_.training_queries(rows)
+            targets = self.objective_.training_targets(rows)
+            bound = target.bind_queries(self.objective_, queries, targets)
+            moved = self.effects_.own_outputs(rows)
+            if self.method_.linear_target:
+                out[rows] = (bound.gradient() * moved).sum(axis=1)
+            else:
+                out[rows] = bound.paired_changes(moved)
+        return out
+
+    def parameter_influence(self, rows=None):
+        """Parameters without each row minus fitted parameters.
+
+        Parameters
+        ----------
+        rows : array-like of int, optional
+            Which training rows; default all.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_params)
+            In the units of the estimator's attributes; a dataframe with columns named by
+            parameter under ``set_output``. ``objective_.parameter_names`` has the names.
+        """
+        check_is_fitted(self)
+        rows = self._check_rows(np.arange(self.n_rows_) if rows is None else rows)
+        parts = [
+            self.objective_.public_parameters(self.effects_.parameters(part))
+            for part in self.effects_.row_blocks(rows)
+        ]
+        values = np.concatenate(parts)
+        return self._as_output(values, self.objective_.parameter_names, self._names[rows])
+
+    def group_influence(self, groups, X, y=None):
+        """Influence of groups of training rows, each removed jointly, on each query.
+
+        Parameters
+        ----------
+        groups : array-like of shape (n_train,) or list of index arrays
+            A label for each training row (groups in sorted order), or the rows of each group.
+        X : array-like, dataframe or sparse of shape (n_queries, n_features)
+        y : array-like of shape (n_queries,), optional
+
+        Returns
+        -------
+        ndarray of shape (n_queries, n_groups)
+            One row for a scalar target.
+        """
+        query, y = self._check_queries(X, y)
+        target = resolve_target(self.target, y is not None)
+        bound = target.bind(self.objective_, query, y)
+        groups = self._check_groups(groups)
+        columns = [
+            self._joint(bound, groups[part])
+            for part in blocks(len(groups), self._group_block(query.shape[0]))
+        ]
+        return np.concatenate(columns, axis=1)
+
+    def get_feature_names_out(self, input_features=None):
+        """Names of the columns of ``transform``: the training rows.
+
+        Returns
+        -------
+        ndarray of str objects
+            ``row_0``, ``row_1``, ..., or the index values of the training dataframe.
+        """
+        check_is_fitted(self)
+        return self._names.copy()
+
+    # -- diagnostics -----------------------------------------------------------------------
+    @property
+    def leverage_(self):
+        """Leverage of each training row, in [0, 1]: how far a row determines its own fit.
+
+        The largest eigenvalue of ``S_i A_i`` with several outputs.
+        """
+        check_is_fitted(self)
+        if self._leverage is None:
+            parts = [
+                self.objective_.output_leverages(self.solver_, rows)
+                for rows in self.effects_.row_blocks(np.arange(self.n_rows_))
+            ]
+            self._leverage = np.concatenate(parts)
+        return self._leverage
+
+    # -- inside ----------------------------------------------------------------------------
+    def _bind(self, target, query, y, part):
+        return target.bind(self.objective_, query[part], None if y is None else y[part])
+
+    def _all_rows(self, bound, out=None):
+        """Influences of all training rows on a bound target, into ``out``."""
+        if out is None:
+            out = np.empty((1, self.n_rows_))
+
+        def keep(rows, values):
+            if values is not None:
+                out[:, rows] = values
+
+        self._each_block(bound, keep, out)
+        return out
+
+    def _each_block(self, bound, use, out=None):
+        """Call ``use(rows, values)`` with the influences of every block of training rows."""
+        n_queries = len(bound.queries)
+        if self.method_.linear_target:
+            adjoint = self.effects_.adjoint(bound.pullback())
+            for rows in self._row_slices(n_queries):
+                if out is not None and out.dtype == self._dtype:
+                    self.effects_.linearised(adjoint, rows, out=out[:, rows])
+                else:
+                    use(rows, self.effects_.linearised(adjoint, rows))
+            return
+
+        def work(rows):
+            index = np.arange(rows.start, rows.stop)
+            values = bound.changes(self.effects_.outputs(bound.queries, index))
+            use(rows, values[None] if bound.target.scalar else values)
+
+        pieces = list(self._row_slices(n_queries, in_cache=True))
+        if self.effects_.threaded:
+            map_threads(work, pieces)
+        else:
+            for rows in pieces:
+                work(rows)
+
+    def _joint(self, bound, groups):
+        if self.method_.linear_target:
+            moved = self.effects_.joint_outputs(bound.queries, groups)
+            values = np.einsum("mk,mgk->mg", bound.gradient(), moved)
+            return values.sum(axis=0, keepdims=True) if bound.target.scalar else values
+        values = bound.changes(self.effects_.joint_outputs(bound.queries, groups))
+        return values[None] if bound.target.scalar else values
+
+    @property
+    def _dtype(self):
+        return getattr(self.objective_, "dtype", np.dtype(np.float64))
+
+    def _row_slices(self, n_queries, in_cache=False):
+        objective = self.objective_
+        per_row = 8 * (2 * objective.n_params + 2 * n_queries * objective.n_outputs)
+        length = block_length(per_row, self.batch_size, share=1 / 8)
+        if in_cache and self.batch_size is None:
+            length = min(length, max(64, 2**22 // (8 * n_queries * objective.n_outputs)))
+        return blocks(self.n_rows_, length)
+
+    def _query_block(self, n_queries):
+        return block_length(16 * self.objective_.n_params, share=1 / 8)
+
+    def _group_block(self, n_queries):
+        objective = self.objective_
+        per_group = 8 * (objective.n_params + n_queries * objective.n_outputs)
+        return block_length(per_group, share=1 / 8)
+
+    def _check_queries(self, X, y):
+        check_is_fitted(self)
+        if self._takes_tables():
+            validate_data(self, X, reset=False, skip_check_array=True)
+        else:
+            X = validate_data(
+                self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32]
+            )
+        rows = _as_rows(transform(self._steps, X))
+        if y is not None:
+            check_consistent_length(rows, y)
+            y = np.asarray(y)
+        return rows, y
+
+    def _check_rows(self, rows):
+        rows = np.atleast_1d(np.asarray(rows))
+        if rows.dtype == bool and rows.shape == (self.n_rows_,):
+            return np.flatnonzero(rows)
+        if rows.ndim != 1 or not np.issubdtype(rows.dtype, np.integer):
+            raise ValueError("rows must be integer positions of training rows")
+        if len(rows) and (rows.min() < 0 or rows.max() >= self.n_rows_):
+            raise ValueError(f"rows must lie between 0 and {self.n_rows_ - 1}")
+        return rows
+
+    def _check_groups(self, groups):
+        if not isinstance(groups, list | tuple) or np.ndim(groups[0]) == 0:
+            labels = np.asarray(groups)
+            if labels.shape != (self.n_rows_,):
+                raise ValueError(
+                    f"groups has shape {labels.shape}; pass a label for each of the "
+                    f"{self.n_rows_} training rows, or a list of index arrays"
+                )
+            return [np.flatnonzero(labels == label) for label in np.unique(labels)]
+        checked = [self._check_rows(group) for group in groups]
+        for group in checked:
+            if len(np.unique(group)) < len(group):
+                raise ValueError("a group names the same row twice")
+        return checked
+
+    def _as_output(self, values, columns, index):
+        dense = getattr(self, "_sklearn_output_config", {}).get("transform", "default")
+        if dense == "default":
+            return values
+        if dense == "pandas":
+            import pandas as pd
+
+            return pd.DataFrame(values, columns=columns, index=index)
+        import polars as pl
+
+        return pl.DataFrame(values, schema=list(columns), orient="row")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        inner = get_tags(self.estimator)
+        tags.input_tags.sparse = inner.input_tags.sparse
+        tags.input_tags.allow_nan = inner.input_tags.allow_nan
+        tags.target_tags.required = True
+        tags.classifier_tags = inner.classifier_tags
+        return tags
+
+
+class _Accumulate:
+    """Adds weighted column sums of blocks into a vector."""
+
+    def __init__(self, total, weights):
+        self.total, self.weights = total, weights
+
+    def __call__(self, rows, values):
+        self.total[rows] += self.weights @ values
+
+
+def _as_rows(X):
+    return check_array(X, accept_sparse="csr", dtype=[np.float64, np.float32])
+
+
+def _row_names(X):
+    index = getattr(X, "index", None)
+    if index is None or callable(index):
+        n = X.shape[0] if hasattr(X, "shape") and len(X.shape) else len(X)
+        return np.array([f"row_{i}" for i in range(n)], dtype=object)
+    return np.array([str(label) for label in index], dtype=object)

@@ -1,0 +1,44 @@
+"""Methods: how "row removed" is approximated.
+
+``METHODS`` names the defaults; add an entry to register another.
+"""
+
+from .base import Effects, Method, Problem
+from .exact import Exact
+from .first_order import InfinitesimalJackknife, Influence
+from .newton import Newton
+from .refit import Refit
+
+__all__ = [
+    "METHODS",
+    "Effects",
+    "Exact",
+    "InfinitesimalJackknife",
+    "Influence",
+    "Method",
+    "Newton",
+    "Problem",
+    "Refit",
+    "resolve_method",
+]
+
+METHODS = {
+    "influence": Influence,
+    "infinitesimal_jackknife": InfinitesimalJackknife,
+    "newton": Newton,
+    "exact": Exact,
+    "refit": Refit,
+}
+
+
+def resolve_method(method, objective):
+    """A method object from a name, an object, or ``"auto"`` (the objective's own choice)."""
+    if isinstance(method, str) and method == "auto":
+        method = getattr(objective, "default_method", "newton")
+    if isinstance(method, str):
+        if method not in METHODS:
+            raise ValueError(f"method={method!r} is not one of 'auto', {sorted(METHODS)}")
+        return METHODS[method]()
+    if not hasattr(method, "bind"):
+        raise TypeError(f"method={method!r} has no bind; see skinfluence.methods.Method")
+    return method

@@ -1,0 +1,88 @@
+"""First-order methods: influence functions and the infinitesimal jackknife."""
+
+import numpy as np
+
+from .base import Effects, Method
+
+
+class Influence(Method):
+    """First order, target linearised: ``∇t' H⁻¹ p_i`` (Koh & Liang 2017).
+
+    ``p_i`` is the gradient that the removal of row ``i`` releases. The value is minus the
+    derivative of the target with respect to the weight of row ``i``.
+
+    References
+    ----------
+    Koh, P. W. and Liang, P. (2017). Understanding black-box predictions via influence functions.
+    ICML. https://arxiv.org/abs/1703.04730
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sklearn.linear_model import Ridge
+    >>> from skinfluence import InfluenceExplainer
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> InfluenceExplainer(Ridge(), method="influence").fit(X, y).transform(X[:2]).shape
+    (2, 442)
+    """
+
+    linear_target = True
+    first_order = True
+
+    def bind(self, problem):
+        """Effects by one solve a query or a row."""
+        return FirstOrderEffects(problem)
+
+
+class InfinitesimalJackknife(Method):
+    """Parameters to first order, target re-evaluated at the moved parameters.
+
+    References
+    ----------
+    Giordano, R., Stephenson, W., Liu, R., Jordan, M. and Broderick, T. (2019). A Swiss army
+    infinitesimal jackknife. AISTATS. https://arxiv.org/abs/1806.00550
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sklearn.linear_model import Ridge
+    >>> from skinfluence import InfluenceExplainer
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> explainer = InfluenceExplainer(Ridge(), method="infinitesimal_jackknife")
+    >>> explainer.fit(X, y).transform(X[:2], y[:2]).shape
+    (2, 442)
+    """
+
+    first_order = True
+
+    def bind(self, problem):
+        """Effects by one solve a row."""
+        return FirstOrderEffects(problem)
+
+
+class FirstOrderEffects(Effects):
+    """``Δθ_i = H⁻¹ p_i``; groups add up."""
+
+    threaded = True
+
+    def __init__(self, problem):
+        super().__init__(problem)
+        self.gradients = self.objective.removal_gradients()
+
+    def parameters(self, rows):
+        """One solve a row."""
+        return self.solver.solve(self.gradients.block(rows).astype(np.float64).T).T
+
+    def joint_parameters(self, groups):
+        """One solve a group, on the sum of its rows."""
+        sums = [self.gradients.tdot(np.ones((len(g), 1)), g)[:, 0] for g in groups]
+        return self.solver.solve(np.array(sums, dtype=np.float64).T).T
+
+    def adjoint(self, pulled):
+        """One solve a query."""
+        return self.solver.solve(pulled.astype(np.float64).T)
+
+    def linearised(self, adjoint, rows, out=None):
+        """One product, in the dtype of the rows."""
+        block = self.gradients.block(rows)
+        return np.matmul(adjoint.T.astype(block.dtype, copy=False), block.T, out=out)

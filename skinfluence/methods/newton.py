@@ -1,0 +1,259 @@
+"""One Newton step on the objective without the row."""
+
+from functools import singledispatch
+
+import numpy as np
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
+
+from ..objectives.composite import IndependentOutputs
+from ..objectives.linear import LinearObjective
+from ..solvers.base import fitted_solver
+from ..solvers.factor import join_outputs, solve_repeated, split_outputs
+from .base import Effects, Method, Problem
+
+
+class Newton(Method):
+    """One Newton step on the objective without the row; the target is re-evaluated.
+
+    For a linear predictor this is approximate leave-one-out: the residual ``r_i`` is divided by
+    ``I - S_i A_i``, with ``A_i`` the leverage block of the row. Exact for squared losses.
+
+    References
+    ----------
+    Rad, K. R. and Maleki, A. (2020). A scalable estimate of the out-of-sample prediction error
+    via approximate leave-one-out cross-validation. JRSS B 82. https://arxiv.org/abs/1801.10243
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sklearn.linear_model import Ridge
+    >>> from skinfluence import InfluenceExplainer
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> InfluenceExplainer(Ridge(), method="newton").fit(X, y).self_influence().shape
+    (442,)
+    """
+
+    def bind(self, problem):
+        """Effects for the kind of objective."""
+        return newton_effects(problem.objective, problem)
+
+
+@singledispatch
+def newton_effects(objective, problem):
+    """Newton effects of an objective; register another kind of objective here."""
+    raise TypeError(
+        f"method='newton' is not known for {type(objective).__name__}; use method='influence' "
+        "or 'infinitesimal_jackknife', or register one with methods.newton.newton_effects"
+    )
+
+
+@newton_effects.register(LinearObjective)
+def _(objective, problem):
+    return LinearNewtonEffects(problem)
+
+
+@newton_effects.register(IndependentOutputs)
+def _(objective, problem):
+    return StackedEffects(problem, newton_effects)
+
+
+class LinearNewtonEffects(Effects):
+    """Newton effects of a linear predictor, by downdating the Hessian a row at a time."""
+
+    threaded = True
+    # Refinement of the rules' part stops at this relative step.
+    refine_tolerance = 1e-13
+
+    def parameters(self, rows):
+        """``(H - S_i ⊗ x_i x_i')⁻¹ p_i``, rules (balanced weights, mean form) included."""
+        objective = self.objective
+        check_lone_rows(objective, rows)
+        if objective.rule.trivial:
+            x = objective.design.block(rows, np.float64)
+            scales = self._scales(rows)[0]
+            stacked = (scales[:, :, None] * x[:, None, :]).reshape(len(rows), -1)
+            return self.solver.solve(stacked.T).T
+        return self._refined(rows)
+
+    def own_outputs(self, rows):
+        """``A_i s_i`` without forming parameters."""
+        if not self.objective.rule.trivial:
+            return super().own_outputs(rows)
+        check_lone_rows(self.objective, rows)
+        scales, leverages = self._scales(rows)
+        if self.objective.loss.scalar:
+            return leverages[:, None] * scales
+        return np.einsum("ikc,ic->ik", leverages, scales)
+
+    def joint_parameters(self, groups):
+        """One Newton step without each group."""
+        return np.array([self._joint(np.asarray(group)) for group in groups])
+
+    def _scales(self, rows):
+        """``s_i = (I - S_i A_i)⁻¹ r_i`` and the leverage blocks ``A_i``."""
+        objective = self.objective
+        leverages = objective.leverage_blocks(self.solver, rows)
+        residuals = objective.residuals[rows]
+        if objective.loss.scalar:
+            left = 1 - objective.curvatures[rows] * leverages
+            _check_left(left, rows)
+            return residuals / left[:, None], leverages
+        system = np.eye(objective.n_outputs) - objective.curvature_matrices(rows) @ leverages
+        return np.linalg.solve(system, residuals[:, :, None])[:, :, 0], leverages
+
+    def _refined(self, rows):
+        """Solve the system of every row by refinement: its base changes with the row.
+
+        The preconditioner is the fitted Hessian less the row's own term; what is left, the
+        change of the other rows' weights, is of relative size 1 / n_class.
+        """
+        objective = self.objective
+        phi, rho = objective.rule.factors(rows)
+        own = phi[np.arange(len(rows)), objective.rule.groups[rows]]
+        coefficients = np.column_stack([1 - phi, 1 - rho])
+        x = objective.design.block(rows, np.float64)
+        target = (own[:, None] * objective.residuals[rows])[:, :, None] * x[:, None, :]
+        target = target.reshape(len(rows), -1) + coefficients @ objective.group_gradients()
+        leverages = objective.leverage_blocks(self.solver, rows)
+        delta = self._downdated(x, rows, leverages, target)
+        for _ in range(60):
+            error = target - self._without_product(delta, rows, x, phi, rho, own)
+            step = self._downdated(x, rows, leverages, error)
+            delta = delta + step
+            if np.abs(step).max(initial=0) <= self.refine_tolerance * np.abs(delta).max(initial=0):
+                return delta
+        raise ValueError(
+            "the Newton system without a row did not converge: a class or group has too few rows "
+            "for its weight to be recomputed. Use method='exact' or 'refit'"
+        )
+
+    def _downdated(self, x, rows, leverages, right):
+        """``(H - S_i ⊗ x_i x_i')⁻¹`` by Sherman-Morrison, a row at a time."""
+        objective = self.objective
+        base = self.solver.solve(right.T).T
+        own = np.einsum("ikj,ij->ik", base.reshape(len(x), objective.n_outputs, -1), x)
+        if objective.loss.scalar:
+            curvature = objective.curvatures[rows]
+            scales = (curvature / (1 - curvature * leverages))[:, None] * own
+        else:
+            curvature = objective.curvature_matrices(rows)
+            system = np.eye(objective.n_outputs) - curvature @ leverages
+            scales = np.linalg.solve(system, (curvature @ own[:, :, None]))[:, :, 0]
+        stacked = (scales[:, :, None] * x[:, None, :]).reshape(len(x), -1)
+        return base + self.solver.solve(stacked.T).T
+
+    def _without_product(self, delta, rows, x, phi, rho, own):
+        """Hessian of the objective without each row, times its ``delta``."""
+        objective = self.objective
+        out = rho[:, None] * objective.penalty.ravel() * delta
+        for group, block in enumerate(self._group_blocks()):
+            product = join_outputs(
+                block.rows.tdot(block.rows.dot(split_outputs(delta.T, block.repeats))),
+                block.repeats,
+            ).T
+            out += phi[:, [group]] * product
+        moved = np.einsum("ikj,ij->ik", delta.reshape(len(x), objective.n_outputs, -1), x)
+        curvature = own[:, None, None] * objective.curvature_matrices(rows)
+        moved = (curvature @ moved[:, :, None])[:, :, 0]
+        return out - (moved[:, :, None] * x[:, None, :]).reshape(len(x), -1)
+
+    def _group_blocks(self):
+        """Curvature of each class's rows, in the cheaper of its two forms."""
+        if not hasattr(self, "_groups"):
+            objective = self.objective
+            self._groups = []
+            for group in range(objective.rule.n_groups):
+                weights = objective.weights * (objective.rule.groups == group)
+                block = objective.quadratic(objective.theta, weights)
+                if block.size <= block.rows.n_rows:
+                    block.rows = GramRows(block.rows.gram())
+                self._groups.append(block)
+        return self._groups
+
+    def _joint(self, rows):
+        """Newton step without a group: Woodbury when it is smaller than the parameter count."""
+        objective = self.objective
+        objective.check_removable(rows)
+        phi, rho = objective.rule.joint_factors(rows)
+        keep = np.ones(objective.n_rows)
+        keep[rows] = 0.0
+        factors = phi[objective.rule.groups] * keep
+        slopes = (factors - 1)[:, None] * objective.residuals
+        gradient = objective.design.tdot(slopes).T.ravel()
+        gradient += (rho - 1) * objective.penalty.ravel() * objective.theta
+        small = len(rows) * objective.n_outputs < objective.n_params
+        if objective.rule.trivial and small:
+            return self._woodbury(rows, -gradient)
+        block = objective.quadratic(objective.theta, objective.weights * factors, rho)
+        return solve_repeated(objective._factor(block), -gradient[:, None], block.repeats)[:, 0]
+
+    def _woodbury(self, rows, right):
+        """``(H - B'B)⁻¹ right`` with ``B`` the curvature rows of the group."""
+        block, repeats = self.objective.curvature_rows(rows)
+        B = block.tdot(np.eye(block.n_rows))
+        columns = np.kron(np.eye(repeats), B)
+        solved = self.solver.solve(np.column_stack([columns, right]))
+        inner, base = solved[:, :-1], solved[:, -1]
+        system = np.eye(columns.shape[1]) - columns.T @ inner
+        try:
+            factor = cho_factor(system)
+        except LinAlgError as error:
+            raise ValueError(
+                "without this group the fit is not identified (its leverage reaches 1)"
+            ) from error
+        return base + inner @ cho_solve(factor, columns.T @ base)
+
+
+class GramRows:
+    """Curvature rows known only through ``BᵀB``: the product ``Bᵀ(B V)`` in one step."""
+
+    def __init__(self, gram):
+        self._gram = gram
+
+    def dot(self, V):
+        """Passed on to :meth:`tdot`."""
+        return V
+
+    def tdot(self, U):
+        """``BᵀB`` times what :meth:`dot` was given."""
+        return self._gram @ U
+
+
+class StackedEffects(Effects):
+    """Effects of independent objectives side by side."""
+
+    def __init__(self, problem, effects_of):
+        super().__init__(problem)
+        self.parts = []
+        for part in self.objective.parts:
+            solver = None if self.solver is None else fitted_solver(self.solver, part)
+            sub = Problem(part, solver, n_jobs=problem.n_jobs, batch_size=problem.batch_size)
+            self.parts.append(effects_of(part, sub))
+
+    def parameters(self, rows):
+        """Side by side."""
+        return np.concatenate([part.parameters(rows) for part in self.parts], axis=1)
+
+    def joint_parameters(self, groups):
+        """Side by side."""
+        return np.concatenate([part.joint_parameters(groups) for part in self.parts], axis=1)
+
+    def own_outputs(self, rows):
+        """Side by side."""
+        return np.concatenate([part.own_outputs(rows) for part in self.parts], axis=1)
+
+
+def check_lone_rows(objective, rows):
+    """Refuse rows that are the only ones of their class."""
+    for row in np.intersect1d(objective.lone_rows(), rows):
+        objective.check_removable([row])
+
+
+def _check_left(left, rows):
+    bad = left <= 1e-10
+    if bad.any():
+        names = np.asarray(rows)[bad][:5].tolist()
+        raise ValueError(
+            f"rows {names} have leverage 1: without one of them the fit is not identified. Add a "
+            "penalty, drop the column that only this row fills, or use method='influence'"
+        )

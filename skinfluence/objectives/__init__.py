@@ -1,0 +1,6 @@
+"""Objectives: what an estimator minimised. Importing this registers every supported model."""
+
+from . import logistic, one_vs_rest, ridge
+from .base import Objective, Queries, objective_for
+
+__all__ = ["Objective", "Queries", "logistic", "objective_for", "one_vs_rest", "ridge"]

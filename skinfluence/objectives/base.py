@@ -1,0 +1,130 @@
+"""What an estimator minimised, as the rest of the package sees it."""
+
+from functools import singledispatch
+
+import numpy as np
+
+
+class Objective:
+    """``F(θ, w) = Σ_i w_i ℓ_i(θ) + R(θ)`` at its minimiser ``θ̂``, ``w = 1`` at the fit.
+
+    This is all that solvers, methods and targets know of a model. ``w_i`` already holds ``C``,
+    ``sample_weight`` and ``class_weight``; no ``1/n`` is hidden anywhere.
+
+    Attributes
+    ----------
+    n_rows, n_params, n_outputs : int
+    theta : ndarray of shape (n_params,)
+        Polished parameters, float64.
+    head : Head
+        What the outputs mean (labels, loss, probabilities).
+    parameter_names : list of str
+        One name a column of ``public_parameters``.
+    gradient_norm, gradient_norm_fitted : float
+        Largest entry of ``∇F`` at ``theta``, and at the estimator's own parameters.
+    strictly_convex : bool
+        Whether the minimiser is unique (up to a gauge that no output sees).
+    """
+
+    n_rows: int
+    n_params: int
+    n_outputs: int
+    strictly_convex = False
+
+    # -- training side ---------------------------------------------------------------------
+    def removal_gradients(self):
+        """:class:`~skinfluence.gradients.Rows` of shape (n_rows, n_params).
+
+        Row ``i`` is ``-∇F_{-i}(θ̂)`` to first order in the weight of row ``i``: ``w_i g_i`` plus
+        what the removal does to the other weights and the penalty. ``H⁻¹`` times it is the
+        first-order change of the parameters when row ``i`` goes.
+        """
+        raise NotImplementedError
+
+    def hessian(self):
+        """``H`` (dense, float64) of shape (n_params, n_params)."""
+        raise NotImplementedError
+
+    def hessian_product(self, V):
+        """``H @ V`` for ``V`` of shape (n_params, m), without forming ``H``."""
+        raise NotImplementedError
+
+    # -- query side ------------------------------------------------------------------------
+    def queries(self, X):
+        """A :class:`Queries` for (already validated) rows ``X``."""
+        raise NotImplementedError
+
+    def training_queries(self, rows):
+        """The training rows ``rows`` as :class:`Queries`."""
+        raise NotImplementedError
+
+    def training_targets(self, rows):
+        """Encoded targets of the training rows ``rows``."""
+        raise NotImplementedError
+
+    # -- parameters ------------------------------------------------------------------------
+    def public_parameters(self, delta):
+        """Changes of parameters (b, n_params) in the units of the estimator's attributes."""
+        return delta
+
+    def read_parameters(self, estimator):
+        """``θ`` of another fitted estimator of the same kind, shape (n_params,)."""
+        raise NotImplementedError
+
+
+class Queries:
+    """Rows at which outputs are asked for, bound to an objective.
+
+    Attributes
+    ----------
+    outputs : ndarray of shape (m, n_outputs)
+        Outputs at ``θ̂``, float64.
+    """
+
+    outputs: np.ndarray
+
+    def __len__(self):
+        return len(self.outputs)
+
+    def pullback(self, C):
+        """``J_q' c_q`` for each query: ``C`` of shape (m, n_outputs) to (m, n_params)."""
+        raise NotImplementedError
+
+    def changes(self, delta):
+        """``outputs(θ̂ + δ) - outputs`` for ``delta`` of shape (b, n_params): (m, b, n_outputs)."""
+        raise NotImplementedError
+
+    def paired_changes(self, delta):
+        """As :meth:`changes`, query ``i`` with ``delta[i]`` only: (m, n_outputs)."""
+        raise NotImplementedError
+
+
+@singledispatch
+def objective_for(estimator, X, y, sample_weight=None):
+    """The objective that a fitted estimator minimised on ``(X, y, sample_weight)``.
+
+    Register another estimator with ``@objective_for.register(MyEstimator)`` on a function of
+    the same four arguments that returns an :class:`Objective`.
+
+    Parameters
+    ----------
+    estimator : fitted estimator
+    X : ndarray or sparse of shape (n_samples, n_features)
+        The rows it was fitted on.
+    y : ndarray of shape (n_samples,) or (n_samples, n_targets)
+    sample_weight : ndarray of shape (n_samples,), optional
+
+    Returns
+    -------
+    Objective
+
+    Raises
+    ------
+    TypeError
+        If no objective is known for the estimator.
+    """
+    known = sorted(cls.__name__ for cls in objective_for.registry if cls is not object)
+    raise TypeError(
+        f"no objective is known for {type(estimator).__name__}; supported estimators: "
+        f"{', '.join(known)}. Register one with skinfluence.objectives.objective_for.register"
+    )

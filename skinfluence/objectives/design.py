@@ -1,0 +1,115 @@
+"""The rows of a linear predictor, dense or sparse, with an implied intercept column."""
+
+import numpy as np
+from scipy import sparse
+
+from .._blocks import block_length, blocks
+
+
+class Design:
+    """Rows ``[x_i, s]`` of a linear predictor; the column ``s`` is implied, never stored.
+
+    Parameters
+    ----------
+    X : ndarray or CSR of shape (n, n_features)
+        float32 or float64, C-ordered or CSR.
+    intercept : float or None
+        Value of the intercept column (liblinear's ``intercept_scaling``, else 1); None for none.
+    """
+
+    def __init__(self, X, intercept=1.0):
+        self.sparse = sparse.issparse(X)
+        self.X = X.tocsr() if self.sparse else np.asarray(X)
+        self.intercept = intercept
+        self.shape = (X.shape[0], X.shape[1] + (intercept is not None))
+        self.dtype = self.X.dtype
+
+    def __len__(self):
+        return self.shape[0]
+
+    def subset(self, rows):
+        """The design of some of the rows."""
+        return Design(self.X[rows], self.intercept)
+
+    def block(self, rows, dtype=None):
+        """Dense rows with the intercept column, shape (b, d)."""
+        part = self.X[rows]
+        part = part.toarray() if self.sparse else part
+        dtype = self.dtype if dtype is None else dtype
+        if self.intercept is None:
+            return part.astype(dtype, copy=False)
+        out = np.empty((part.shape[0], self.shape[1]), dtype)
+        out[:, :-1] = part
+        out[:, -1] = self.intercept
+        return out
+
+    def block_length(self, batch_size=None):
+        """Rows of a dense block that stay in cache or, for wide rows, in the memory budget."""
+        return block_length(8 * self.shape[1], batch_size, share=1 / 64, smallest=256)
+
+    def predict(self, coef):
+        """``rows @ coef.T`` in float64 for ``coef`` of shape (K, d); returns (n, K)."""
+        weights = coef if self.intercept is None else coef[:, :-1]
+        if self.sparse:
+            out = np.asarray(self.X @ weights.T, dtype=np.float64)
+        elif self.dtype == np.float64:
+            out = self.X @ weights.T
+        else:
+            out = np.empty((self.shape[0], len(coef)))
+            for rows in blocks(self.shape[0], self.block_length()):
+                out[rows] = self.X[rows].astype(np.float64) @ weights.T
+        if self.intercept is not None:
+            out += self.intercept * coef[:, -1]
+        return out
+
+    def tdot(self, R):
+        """``rows.T @ R`` in float64 for ``R`` of shape (n, m); returns (d, m)."""
+        if self.sparse or self.dtype == np.float64:
+            top = np.asarray(self.X.T @ R)
+        else:
+            top = np.zeros((self.X.shape[1], R.shape[1]))
+            for rows in blocks(self.shape[0], self.block_length()):
+                top += self.X[rows].astype(np.float64).T @ R[rows]
+        if self.intercept is None:
+            return top
+        return np.concatenate([top, self.intercept * R.sum(axis=0, keepdims=True)])
+
+    def gram(self, weights):
+        """``rows.T @ diag(weights) @ rows`` in float64, shape (d, d)."""
+        d = self.shape[1]
+        if self.sparse:
+            return self._sparse_gram(weights)
+        out = np.zeros((d, d))
+        positive = weights.min(initial=0.0) >= 0
+        scales = np.sqrt(weights) if positive else weights
+        for rows in blocks(self.shape[0], self.block_length()):
+            part = self.block(rows, np.float64)
+            if positive:
+                part = part * scales[rows, None]
+                out += part.T @ part  # one array: BLAS does the symmetric half only
+            else:
+                out += part.T @ (part * scales[rows, None])
+        return out
+
+    def _sparse_gram(self, weights):
+        n_features = self.X.shape[1]
+        scaled = sparse.diags_array(weights) @ self.X
+        out = np.zeros(2 * (self.shape[1],))
+        out[:n_features, :n_features] = (self.X.T @ scaled).toarray()
+        if self.intercept is not None:
+            out[:n_features, -1] = self.intercept * np.asarray(scaled.sum(axis=0)).ravel()
+            out[-1, :n_features] = out[:n_features, -1]
+            out[-1, -1] = self.intercept**2 * weights.sum()
+        return out
+
+    def kernel(self, inverse_penalty):
+        """``rows @ diag(inverse_penalty) @ rows.T`` in float64, shape (n, n)."""
+        q = inverse_penalty if self.intercept is None else inverse_penalty[:-1]
+        if self.sparse:
+            out = (self.X @ sparse.diags_array(q) @ self.X.T).toarray().astype(np.float64)
+        else:
+            part = self.X.astype(np.float64) * np.sqrt(q)
+            out = part @ part.T
+        if self.intercept is not None:
+            out += self.intercept**2 * inverse_penalty[-1]
+        return out

@@ -1,0 +1,484 @@
+"""Objectives of linear predictors: ``F(θ) = Σ_i w_i ℓ(A_i θ, y_i) + ½ Σ_j λ_j θ_j²``."""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import LinAlgError
+from sklearn.exceptions import ConvergenceWarning
+
+from ..gradients import KroneckerRows
+from ..solvers.factor import (
+    PseudoFactor,
+    QuadraticBlock,
+    join_outputs,
+    solve_repeated,
+    split_outputs,
+)
+from .base import Objective, Queries
+from .rules import RemovalRule
+
+
+@dataclass
+class Minimum:
+    """Result of :meth:`LinearObjective.minimise`."""
+
+    theta: np.ndarray
+    gradient_norm_start: float
+    gradient_norm: float
+    n_steps: int
+    distance: float  # length of the whole move over that of θ, in the norm of the Hessian
+
+
+class LinearObjective(Objective):
+    """A smooth loss of a linear predictor with ``K`` outputs and a diagonal quadratic penalty.
+
+    Parameters are class-major: ``theta.reshape(K, d)``, the intercept last in each row.
+
+    Parameters
+    ----------
+    design : Design
+    loss : Loss
+    y : ndarray
+        Encoded targets, as ``loss`` wants them.
+    weights : ndarray of shape (n,)
+        Total weights, ``C`` and class weights included.
+    penalty : ndarray of shape (K, d)
+        Second derivative of the penalty. With a ``scalar`` loss and K > 1 its rows are equal.
+    theta : ndarray of shape (K, d)
+        The estimator's parameters, where polishing starts.
+    head : Head
+    rule : RemovalRule, optional
+    head_targets : ndarray, optional
+        Targets encoded for ``head`` where they differ from ``y``: class indices.
+    feature_names : list of str, optional
+    polish : bool, default=True
+        Take line-searched Newton steps to stationarity first.
+    """
+
+    def __init__(
+        self,
+        design,
+        loss,
+        y,
+        weights,
+        penalty,
+        theta,
+        head,
+        *,
+        rule=None,
+        head_targets=None,
+        feature_names=None,
+        polish=True,
+    ):
+        self.design, self.loss, self.y, self.weights = design, loss, y, weights
+        self.penalty, self.head = penalty, head
+        self.head_targets = y if head_targets is None else head_targets
+        self.n_rows, self.d = design.shape
+        self.dtype = design.dtype
+        self.n_outputs = len(penalty)
+        self.n_params = self.n_outputs * self.d
+        self.rule = RemovalRule(self.n_rows) if rule is None else rule
+        self.feature_names = feature_names
+        self.rank_deficient = False
+        self.strictly_convex = True
+        self._set_theta(theta.astype(np.float64).ravel())
+        if polish:
+            self._polish()
+
+    # -- the function ----------------------------------------------------------------------
+    def predict(self, theta):
+        """Outputs of the training rows at ``theta``: (n, K)."""
+        return self.design.predict(theta.reshape(self.n_outputs, self.d))
+
+    def value(self, theta, weights=None, rho=1.0):
+        """``F`` at ``theta``, under other row weights and penalty factor if given."""
+        weights = self.weights if weights is None else weights
+        penalty = 0.5 * rho * (self.penalty.ravel() * theta * theta).sum()
+        return weights @ self.loss.value(self.predict(theta), self.y) + penalty
+
+    def gradient(self, theta, weights=None, rho=1.0, Z=None):
+        """``∇F`` at ``theta``, shape (n_params,); ``Z`` are the outputs there, if known."""
+        weights = self.weights if weights is None else weights
+        Z = self.predict(theta) if Z is None else Z
+        slopes = self.loss.gradient(Z, self.y) * weights[:, None]
+        return self.design.tdot(slopes).T.ravel() + rho * self.penalty.ravel() * theta
+
+    def quadratic(self, theta, weights=None, rho=1.0, Z=None):
+        """``∇²F`` at ``theta`` as a :class:`~skinfluence.solvers.factor.QuadraticBlock`."""
+        weights = self.weights if weights is None else weights
+        Z = self.predict(theta) if Z is None else Z
+        if self.loss.scalar:
+            roots = np.sqrt(weights * self.loss.curvature(Z, self.y))
+            penalty, repeats = self.penalty[0], self.n_outputs
+            rows = ScaledRows(self.design, roots)
+        else:
+            factor = self.loss.curvature_factor(Z, self.y) * np.sqrt(weights)[:, None, None]
+            penalty, repeats = self.penalty.ravel(), 1
+            rows = FactoredRows(self.design, factor)
+        return QuadraticBlock(rho * penalty, rows, self.gauge(), repeats)
+
+    def gauge(self):
+        """Directions that no output difference sees: the common shift of softmax outputs."""
+        if self.loss.scalar:
+            return None
+        unpenalised = np.flatnonzero((self.penalty == 0).all(axis=0))
+        if len(unpenalised) == 0:
+            return None
+        out = np.zeros((self.n_outputs, self.d, len(unpenalised)))
+        out[:, unpenalised, np.arange(len(unpenalised))] = 1 / np.sqrt(self.n_outputs)
+        return out.reshape(self.n_params, -1)
+
+    # -- the minimum -----------------------------------------------------------------------
+    def minimise(self, theta, weights=None, rho=1.0, *, max_iter=100):
+        """Line-searched Newton from ``theta`` to the minimum of ``F``.
+
+        Raises
+        ------
+        ValueError
+            If no finite minimum is reached: separable classes without a penalty.
+        """
+        start, first_norm, decrement = theta, None, np.inf
+        for n_steps in range(max_iter + 1):  # noqa: B007
+            Z = self.predict(theta)
+            gradient = self.gradient(theta, weights, rho, Z)
+            norm = float(np.abs(gradient).max(initial=0.0))
+            first_norm = norm if first_norm is None else first_norm
+            block = self.quadratic(theta, weights, rho, Z)
+            factor = self._factor(block)
+            step = solve_repeated(factor, gradient[:, None], block.repeats)[:, 0]
+            last, decrement = decrement, np.sqrt(max(0.0, float(gradient @ step)))
+            size = _length(theta, block)
+            if decrement <= 1e-14 * size or norm == 0:
+                break
+            if decrement <= 1e-9 * size and decrement > 0.3 * last:
+                break  # rounding: the gradient no longer falls
+            theta = theta - self._step_size(theta, step, decrement, weights, rho) * step
+        else:
+            raise ValueError(
+                f"no minimum was reached in {max_iter} Newton steps (gradient norm {norm:.1e}): "
+                "are the classes separable without a penalty? Use a finite C or a positive alpha"
+            )
+        moved = _length(theta - start, block) / max(size, 1e-300)
+        return Minimum(theta, first_norm, norm, n_steps, moved)
+
+    def _step_size(self, theta, step, decrement, weights, rho):
+        value = self.value(theta, weights, rho)
+        if decrement**2 <= 1e-9 * max(1.0, abs(value)):
+            return 1.0  # the decrease is below what differences of values resolve
+        size = 1.0
+        while size > 1e-10:
+            if self.value(theta - size * step, weights, rho) <= value - 0.1 * size * decrement**2:
+                return size
+            size /= 2
+        return size
+
+    def _factor(self, block):
+        try:
+            return block.factorise()
+        except LinAlgError:
+            if (block.penalty > 0).all():
+                raise
+            self.rank_deficient, self.strictly_convex = True, False
+            return PseudoFactor(block.matrix())
+
+    def _polish(self):
+        fit = self.minimise(self.theta)
+        self.gradient_norm_fitted, self.gradient_norm = fit.gradient_norm_start, fit.gradient_norm
+        self.n_polish_steps, self.polish_distance = fit.n_steps, fit.distance
+        self._set_theta(fit.theta)
+        if self.rank_deficient:
+            warnings.warn(
+                "the columns of X are linearly dependent and nothing penalises them: parameters "
+                "are not identified, and a pseudo-inverse is used. Influence on predictions "
+                "within the span of the training rows is right; on parameters it is not unique.",
+                UserWarning,
+                stacklevel=2,
+            )
+        if fit.distance > 1e-2:
+            warnings.warn(
+                f"the fit was not at its optimum: Newton steps moved the parameters by "
+                f"{fit.distance:.1%} (gradient norm {fit.gradient_norm_start:.1e} to "
+                f"{fit.gradient_norm:.1e}). Influences are those of the optimum; fit with a "
+                "smaller tol, more iterations or scaled columns to have the model agree.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+
+    def _set_theta(self, theta):
+        self.theta = theta
+        self.coef = theta.reshape(self.n_outputs, self.d)
+        Z = self.predict(theta)
+        self.outputs = Z
+        self.residuals = self.loss.gradient(Z, self.y) * self.weights[:, None]
+        self.curvatures = (
+            self.weights * self.loss.curvature(Z, self.y) if self.loss.scalar else None
+        )
+
+    # -- what solvers and methods ask ------------------------------------------------------
+    def quadratic_blocks(self):
+        """Diagonal blocks of the Hessian, in the order of the parameters."""
+        return [self.quadratic(self.theta)]
+
+    def factorise_blocks(self):
+        """Factors of :meth:`quadratic_blocks`."""
+        return [self._factor(block) for block in self.quadratic_blocks()]
+
+    def hessian(self):
+        """Dense Hessian."""
+        block = self.quadratic(self.theta)
+        return (
+            np.kron(np.eye(block.repeats), block.matrix()) if block.repeats > 1 else block.matrix()
+        )
+
+    def hessian_product(self, V):
+        """``H @ V`` by products with the rows."""
+        block = self.quadratic(self.theta)
+        parts = split_outputs(V, block.repeats)
+        out = block.rows.tdot(block.rows.dot(parts)) + block.penalty[:, None] * parts
+        return join_outputs(out, block.repeats)
+
+    def curvature_rows(self, rows):
+        """Curvature rows ``B`` of some training rows, and how many outputs share them."""
+        design = self.design.subset(rows)
+        if self.loss.scalar:
+            return ScaledRows(design, np.sqrt(self.curvatures[rows])), self.n_outputs
+        factors = self.loss.curvature_factor(self.outputs[rows], self.y[rows])
+        return FactoredRows(design, factors * np.sqrt(self.weights[rows])[:, None, None]), 1
+
+    def curvature_matrices(self, rows):
+        """``w_i ∇²ℓ_i`` with respect to the outputs, shape (b, K, K)."""
+        if self.loss.scalar:
+            return self.curvatures[rows][:, None, None] * np.eye(self.n_outputs)
+        matrices = self.loss.curvature_matrix(self.outputs[rows], self.y[rows])
+        return matrices * self.weights[rows][:, None, None]
+
+    def leverage_blocks(self, solver, rows):
+        """``A_i = (I_K ⊗ x_i)' H⁻¹ (I_K ⊗ x_i)``: (b,) for a scalar loss, else (b, K, K)."""
+        K, d = self.n_outputs, self.d
+        x = self.design.block(rows, np.float64)
+        inverse = solver.inverses()[0] if hasattr(solver, "inverses") else None
+        if self.loss.scalar:
+            if inverse is not None:
+                return np.einsum("ij,ij->i", x @ inverse, x)
+            stacked = np.zeros((K * d, len(x)))
+            stacked[:d] = x.T
+            return np.einsum("ij,ji->i", x, solver.solve(stacked)[:d])
+        if inverse is not None:
+            # x' H⁻¹_{kc} x for k <= c; blocks below the diagonal are transposes of those above
+            out = np.empty((len(x), K, K))
+            blocks = inverse.reshape(K, d, K, d)
+            for k in range(K):
+                moved = (x @ blocks[k, :, k:].reshape(d, -1)).reshape(len(x), K - k, d)
+                out[:, k, k:] = np.einsum("icj,ij->ic", moved, x)
+                out[:, k:, k] = out[:, k, k:]
+            return out
+        stacked = np.einsum("kc,ij->kjic", np.eye(K), x).reshape(K * d, len(x) * K)
+        solved = solver.solve(stacked).reshape(K, d, len(x), K)
+        return np.einsum("kjic,ij->ikc", solved, x)
+
+    def output_leverages(self, solver, rows):
+        """Leverage of each row: the largest eigenvalue of ``S_i A_i``."""
+        blocks = self.leverage_blocks(solver, rows)
+        if self.loss.scalar:
+            return self.curvatures[rows] * blocks
+        factors = self.loss.curvature_factor(self.outputs[rows], self.y[rows])
+        factors = factors * np.sqrt(self.weights[rows])[:, None, None]
+        inner = factors.transpose(0, 2, 1) @ blocks @ factors
+        return np.linalg.eigvalsh(inner)[:, -1]
+
+    def group_gradients(self):
+        """Gradient of each class's loss sum, and of the penalty: (G + 1, n_params)."""
+        parts = []
+        for group in range(self.rule.n_groups):
+            mask = (self.rule.groups == group)[:, None]
+            parts.append(self.design.tdot(self.residuals * mask).T.ravel())
+        return np.array([*parts, self.penalty.ravel() * self.theta])
+
+    def removal_gradients(self):
+        """``w_i g_i`` plus what the removal rule moves."""
+        if self.rule.trivial:
+            return KroneckerRows(self.design, self.residuals)
+        phi, rho = self.rule.first_order(np.arange(self.n_rows))
+        coefficients = -np.column_stack([phi, rho])
+        return KroneckerRows(self.design, self.residuals, coefficients, self.group_gradients())
+
+    def queries(self, X):
+        """Query rows in the dtype of the training rows."""
+        from .design import Design  # the design of a query has the intercept of the training one
+
+        return LinearQueries(self, Design(X, self.design.intercept))
+
+    def training_queries(self, rows):
+        """Training rows as queries."""
+        return LinearQueries(self, self.design.subset(rows))
+
+    def training_targets(self, rows):
+        """Encoded targets for the head."""
+        return self.head_targets[rows]
+
+    def check_removable(self, rows):
+        """Refuse the joint removal of ``rows`` if it leaves a class, or the fit, without rows."""
+        present = self.weights > 0
+        gone = np.zeros(self.n_rows, dtype=bool)
+        gone[rows] = True
+        if not (present & ~gone).any():
+            raise ValueError("a group holds every row: nothing is left to fit")
+        if self.head.classes is None or not (present & gone).any():
+            return
+        K = len(self.head.classes)
+        left = np.bincount(self.head_targets[present & ~gone], minlength=K)
+        lost = (left == 0) & (np.bincount(self.head_targets[present], minlength=K) > 0)
+        if lost.any():
+            raise ValueError(
+                f"without rows {np.asarray(rows)[:5].tolist()} no row of class "
+                f"{self.head.classes[lost][0]!r} is left: a refit would not know the class. Drop "
+                "the class, or use method='influence'"
+            )
+
+    def lone_rows(self):
+        """Rows that are the only ones of their class."""
+        if self.head.classes is None:
+            return np.empty(0, dtype=np.intp)
+        present = self.weights > 0
+        counts = np.bincount(self.head_targets[present], minlength=len(self.head.classes))
+        return np.flatnonzero(present & (counts[self.head_targets] == 1))
+
+    # -- parameters ------------------------------------------------------------------------
+    @property
+    def parameter_names(self):
+        """``feature`` and ``intercept``, after the class or output when there are several."""
+        names = self.feature_names or [f"x{j}" for j in range(self.design.X.shape[1])]
+        names = [*names, "intercept"] if self.design.intercept is not None else list(names)
+        if self.n_outputs == 1:
+            return names
+        labels = range(self.n_outputs) if self.head.classes is None else self.head.classes
+        return [f"{label}:{name}" for label in labels for name in names]
+
+    def public_parameters(self, delta):
+        """Intercepts in the units of ``intercept_``."""
+        if self.design.intercept in (None, 1.0):
+            return delta
+        out = delta.reshape(-1, self.n_outputs, self.d).copy()
+        out[..., -1] *= self.design.intercept
+        return out.reshape(delta.shape)
+
+    def read_parameters(self, estimator):
+        """``θ`` from ``coef_`` and ``intercept_``."""
+        return stack_parameters(estimator, self.design.intercept).ravel()
+
+
+def stack_parameters(estimator, intercept):
+    """``coef_`` and ``intercept_`` as (K, d), the intercept column in units of the design."""
+    coef = np.atleast_2d(np.asarray(estimator.coef_, dtype=np.float64))
+    if intercept is None:
+        return coef
+    bias = np.broadcast_to(np.atleast_1d(estimator.intercept_) / intercept, (len(coef),))
+    return np.column_stack([coef, bias])
+
+
+class LinearQueries(Queries):
+    """Queries of a linear predictor."""
+
+    def __init__(self, objective, design):
+        self.objective, self.design = objective, design
+        self.outputs = design.predict(objective.coef)
+        self._block = None
+
+    @property
+    def block(self):
+        """Dense rows, made once."""
+        if self._block is None:
+            self._block = self.design.block(slice(None))
+        return self._block
+
+    def pullback(self, C):
+        """``c ⊗ x``."""
+        return KroneckerRows(self.design, C).block(slice(None))
+
+    def changes(self, delta):
+        """One matrix product in the dtype of the queries."""
+        K = self.objective.n_outputs
+        stacked = delta.reshape(-1, self.objective.d).astype(self.design.dtype, copy=False)
+        return (self.block @ stacked.T).reshape(len(self), len(delta), K)
+
+    def paired_changes(self, delta):
+        """Row by row."""
+        parts = delta.reshape(len(delta), self.objective.n_outputs, -1)
+        return np.einsum("ij,ikj->ik", self.design.block(slice(None), np.float64), parts)
+
+
+class ScaledRows:
+    """``B = diag(roots) A``: curvature rows of a scalar loss."""
+
+    def __init__(self, design, roots):
+        self.design, self.roots = design, roots
+        self.n_rows = len(roots)
+
+    def dot(self, V):
+        """``B V``."""
+        return self.roots[:, None] * self.design.predict(V.T)
+
+    def tdot(self, U):
+        """``Bᵀ U``."""
+        return self.design.tdot(self.roots[:, None] * U)
+
+    def gram(self):
+        """``BᵀB``."""
+        return self.design.gram(self.roots**2)
+
+    def kernel(self, q):
+        """``B diag(q) Bᵀ``."""
+        return self.design.kernel(q) * self.roots[:, None] * self.roots
+
+
+class FactoredRows:
+    """Curvature rows of a loss with coupled outputs: ``K`` rows ``L_i[:, k] ⊗ x_i`` a row."""
+
+    def __init__(self, design, factors):
+        self.design, self.factors = design, factors
+        self.n_outputs = factors.shape[1]
+        self.n_rows = factors.shape[0] * self.n_outputs
+
+    def dot(self, V):
+        """``B V``."""
+        n, K = self.factors.shape[:2]
+        parts = V.reshape(K, -1, V.shape[1]).transpose(0, 2, 1).reshape(-1, self.design.shape[1])
+        Y = self.design.predict(parts).reshape(n, K, V.shape[1])
+        return (self.factors.transpose(0, 2, 1) @ Y).reshape(n * K, -1)
+
+    def tdot(self, U):
+        """``Bᵀ U``."""
+        n, K = self.factors.shape[:2]
+        Y = self.factors @ U.reshape(n, K, -1)
+        out = self.design.tdot(Y.reshape(n, -1)).reshape(self.design.shape[1], K, -1)
+        return out.transpose(1, 0, 2).reshape(-1, U.shape[1])
+
+    def gram(self):
+        """``BᵀB``, class by class."""
+        K, d = self.n_outputs, self.design.shape[1]
+        matrices = self.factors @ self.factors.transpose(0, 2, 1)
+        out = np.empty((K, d, K, d))
+        for a in range(K):
+            for b in range(a, K):
+                out[a, :, b] = self.design.gram(matrices[:, a, b])
+                out[b, :, a] = out[a, :, b].T
+        return out.reshape(K * d, K * d)
+
+    def kernel(self, q):
+        """``B diag(q) Bᵀ``."""
+        n, K = self.factors.shape[:2]
+        out = np.zeros((n, K, n, K))
+        q = q.reshape(K, -1)
+        for k in range(K):
+            G = self.design.kernel(q[k])
+            left = self.factors[:, k]
+            out += left[:, :, None, None] * G[:, None, :, None] * left[None, None]
+        return out.reshape(n * K, n * K)
+
+
+def _length(direction, block):
+    """Length of a direction in the norm of a Hessian."""
+    parts = split_outputs(direction[:, None], block.repeats)
+    inner = block.rows.dot(parts)
+    return float(np.sqrt((inner**2).sum() + (block.penalty[:, None] * parts**2).sum()))

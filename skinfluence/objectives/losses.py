@@ -1,0 +1,204 @@
+"""Losses of a linear predictor: value and derivatives with respect to the outputs.
+
+A loss works on arrays ``Z`` of outputs of shape ``(..., K)`` and encoded targets ``y`` that
+broadcast against the leading axes: ``(n,)`` of class index or value, ``(n, K)`` for several
+regression outputs. ``scalar`` losses have the same second derivative for each output and none
+across outputs, ``(...,)``; the others give a factor ``L`` with ``L L' = ∇²ℓ``.
+"""
+
+import numpy as np
+from scipy.special import expit, logsumexp, softmax
+
+
+class Loss:
+    """Base class. ``third_bound`` and ``fourth_bound`` bound ``|ℓ'''|`` and ``|ℓ''''|``."""
+
+    scalar = True
+    smooth = True
+    third_bound = None
+    fourth_bound = None
+
+    def value(self, Z, y):
+        """Loss, shape ``Z.shape[:-1]``."""
+        raise NotImplementedError
+
+    def gradient(self, Z, y):
+        """First derivative, shape of ``Z``."""
+        raise NotImplementedError
+
+    def curvature(self, Z, y):
+        """Second derivative of a scalar loss, shape ``Z.shape[:-1]``."""
+        raise NotImplementedError
+
+    def third(self, Z, y):
+        """Third derivative of a scalar loss, shape ``Z.shape[:-1]``."""
+        raise NotImplementedError
+
+    def fourth(self, Z, y):
+        """Fourth derivative of a scalar loss, shape ``Z.shape[:-1]``."""
+        raise NotImplementedError
+
+    def change(self, Z, dZ, y):
+        """``value(Z + dZ, y) - value(Z, y)``, without cancellation where a loss can avoid it."""
+        return self.value(Z + dZ, y) - self.value(Z, y)
+
+
+class SquaredLoss(Loss):
+    """``(z - y)²`` summed over the outputs (scikit-learn's ridge has no ½)."""
+
+    third_bound = 0.0
+    fourth_bound = 0.0
+
+    def value(self, Z, y):
+        """Squared error."""
+        return ((Z - _columns(y, Z)) ** 2).sum(axis=-1)
+
+    def gradient(self, Z, y):
+        """``2 (z - y)``."""
+        return 2 * (Z - _columns(y, Z))
+
+    def curvature(self, Z, y):
+        """2."""
+        return np.full(Z.shape[:-1], 2.0)
+
+    def third(self, Z, y):
+        """0."""
+        return np.zeros(Z.shape[:-1])
+
+    fourth = third
+
+    def change(self, Z, dZ, y):
+        """``dz (2 (z - y) + dz)``."""
+        if Z.shape[-1] == 1:
+            out = dZ + self.gradient(Z, y)
+            out *= dZ
+            return out[..., 0]
+        return (dZ * (self.gradient(Z, y) + dZ)).sum(axis=-1)
+
+
+class LogisticLoss(Loss):
+    """``log(1 + exp(-(2y - 1) z))`` for ``y`` in {0, 1}, one output."""
+
+    third_bound = 1 / (6 * np.sqrt(3))
+    fourth_bound = 1 / 8
+
+    def value(self, Z, y):
+        """Log-loss."""
+        return np.logaddexp(0, np.where(y == 1, -1.0, 1.0) * Z[..., 0])
+
+    def gradient(self, Z, y):
+        """``p - y``, exact in the tails."""
+        sign = np.where(y == 1, -1.0, 1.0)
+        return (sign * expit(sign * Z[..., 0]))[..., None]
+
+    def curvature(self, Z, y):
+        """``p (1 - p)``."""
+        z = Z[..., 0]
+        return expit(z) * expit(-z)
+
+    def third(self, Z, y):
+        """``p (1 - p) (1 - 2p)``."""
+        z = Z[..., 0]
+        return -expit(z) * expit(-z) * np.tanh(z / 2)
+
+    def fourth(self, Z, y):
+        """``p (1 - p) (1 - 6 p (1 - p))``."""
+        h = self.curvature(Z, y)
+        return h * (1 - 6 * h)
+
+    def change(self, Z, dZ, y):
+        """``log(1 + q (exp(u) - 1))`` with ``u`` the move against the label."""
+        sign = np.where(y == 1, -1.0, 1.0)
+        q = expit(sign * Z[..., 0]).astype(dZ.dtype, copy=False)
+        u = dZ[..., 0] * sign.astype(dZ.dtype, copy=False)
+        if u.max(initial=0.0) > 30:  # exp would overflow: q e^u dominates
+            large = np.logaddexp(np.log1p(-q), u + np.log(q))
+        else:
+            large = None
+        np.expm1(u, out=u)
+        u *= q
+        np.log1p(u, out=u)
+        return u if large is None else np.where(np.isfinite(u), u, large)
+
+
+class OnSigns(Loss):
+    """A loss of targets in {-1, 1}, given class indices in {0, 1}."""
+
+    def __init__(self, loss):
+        self.loss = loss
+        self.smooth = loss.smooth
+        self.third_bound, self.fourth_bound = loss.third_bound, loss.fourth_bound
+
+    def value(self, Z, y):
+        """Value."""
+        return self.loss.value(Z, _signs(y))
+
+    def gradient(self, Z, y):
+        """First derivative."""
+        return self.loss.gradient(Z, _signs(y))
+
+    def curvature(self, Z, y):
+        """Second derivative."""
+        return self.loss.curvature(Z, _signs(y))
+
+    def third(self, Z, y):
+        """Third derivative."""
+        return self.loss.third(Z, _signs(y))
+
+    def fourth(self, Z, y):
+        """Fourth derivative."""
+        return self.loss.fourth(Z, _signs(y))
+
+    def change(self, Z, dZ, y):
+        """Change of the value."""
+        return self.loss.change(Z, dZ, _signs(y))
+
+
+class MultinomialLoss(Loss):
+    """Cross-entropy of the softmax over ``K`` outputs, ``y`` a class index."""
+
+    scalar = False
+
+    def value(self, Z, y):
+        """Log-loss."""
+        return logsumexp(Z, axis=-1) - _take(Z, y)
+
+    def gradient(self, Z, y):
+        """``p - onehot(y)``; the label's own entry as minus the sum of the others."""
+        P = softmax(Z, axis=-1)
+        index = np.broadcast_to(np.asarray(y), Z.shape[:-1])[..., None]
+        np.put_along_axis(P, index, 0.0, axis=-1)
+        np.put_along_axis(P, index, -P.sum(axis=-1, keepdims=True), axis=-1)
+        return P
+
+    def curvature_matrix(self, Z, y):
+        """``diag(p) - p p'``, shape (..., K, K)."""
+        P = softmax(Z, axis=-1)
+        out = -P[..., :, None] * P[..., None, :]
+        k = np.arange(P.shape[-1])
+        out[..., k, k] += P
+        return out
+
+    def curvature_factor(self, Z, y):
+        """``diag(√p) - p √p'``: times its transpose it is the curvature matrix."""
+        P = softmax(Z, axis=-1)
+        root = np.sqrt(P)
+        out = -P[..., :, None] * root[..., None, :]
+        k = np.arange(P.shape[-1])
+        out[..., k, k] += root
+        return out
+
+
+def _signs(y):
+    return 2.0 * np.asarray(y) - 1.0
+
+
+def _columns(y, Z):
+    """Targets in the shape of the outputs: a single output has no axis of its own in ``y``."""
+    y = np.asarray(y)
+    return y[..., None] if Z.shape[-1] == 1 else y
+
+
+def _take(Z, y):
+    index = np.broadcast_to(np.asarray(y), Z.shape[:-1])[..., None]
+    return np.take_along_axis(Z, index, axis=-1)[..., 0]

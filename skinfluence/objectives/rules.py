@@ -1,0 +1,73 @@
+"""How the other rows' weights and the penalty move when rows go."""
+
+import numpy as np
+
+
+class RemovalRule:
+    """What an estimator recomputes from its data when rows are removed.
+
+    Two rules exist in scikit-learn. ``class_weight="balanced"`` gives class ``c`` the weight
+    ``M / (K M_c)``, with ``M_c`` the measure of its rows; and an objective in mean form lets
+    the total penalty grow with the total weight of the rows.
+
+    Parameters
+    ----------
+    n_rows : int
+    groups : ndarray of shape (n,) of int, optional
+        Class of each row, when class weights are balanced.
+    measure : ndarray of shape (n,), optional
+        What the balance counts: sample weights, or ones. Default ones.
+    penalty_measure : ndarray of shape (n,), optional
+        What the penalty is proportional to, when the objective is in mean form.
+    """
+
+    def __init__(self, n_rows, *, groups=None, measure=None, penalty_measure=None):
+        self.groups = np.zeros(n_rows, dtype=np.intp) if groups is None else groups
+        self.balanced = groups is not None
+        self.measure = np.ones(n_rows) if measure is None else measure
+        self.penalty_measure = penalty_measure
+        self.n_groups = int(self.groups.max(initial=0)) + 1
+        self.sums = np.bincount(self.groups, self.measure, minlength=self.n_groups)
+        self.total = self.sums.sum()
+
+    @property
+    def trivial(self):
+        """True when nothing moves but the row itself."""
+        return not self.balanced and self.penalty_measure is None
+
+    def first_order(self, rows):
+        """Derivative of the factors for the removal of each row of ``rows``.
+
+        Returns ``(phi - 1, rho - 1)`` of shapes (b, G) and (b,): class factors and penalty factor.
+        """
+        phi = np.zeros((len(rows), self.n_groups))
+        if self.balanced:
+            m, own = self.measure[rows], self.groups[rows]
+            phi -= (m / self.total)[:, None]
+            phi[np.arange(len(rows)), own] += m / self.sums[own]
+        return phi, self._penalty(rows)
+
+    def factors(self, rows):
+        """Factors after the removal of each row of ``rows`` alone: shapes (b, G) and (b,)."""
+        phi = np.ones((len(rows), self.n_groups))
+        if self.balanced:
+            m, own = self.measure[rows], self.groups[rows]
+            phi *= (1 - m / self.total)[:, None]
+            with np.errstate(divide="ignore"):
+                phi[np.arange(len(rows)), own] *= self.sums[own] / (self.sums[own] - m)
+        return phi, 1 + self._penalty(rows)
+
+    def joint_factors(self, rows):
+        """Factors ``(phi, rho)`` after the joint removal of ``rows``: shape (G,) and a scalar."""
+        phi = np.ones(self.n_groups)
+        if self.balanced:
+            gone = np.bincount(self.groups[rows], self.measure[rows], minlength=self.n_groups)
+            left = self.sums - gone
+            with np.errstate(divide="ignore", invalid="ignore"):
+                phi = left.sum() / self.total * self.sums / left
+        return phi, 1 + self._penalty(rows).sum()
+
+    def _penalty(self, rows):
+        if self.penalty_measure is None:
+            return np.zeros(len(rows))
+        return -self.penalty_measure[rows] / self.penalty_measure.sum()

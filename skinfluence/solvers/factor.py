@@ -1,0 +1,167 @@
+"""Factorised quadratic forms ``Λ + BᵀB``: primal (Cholesky) or dual (Woodbury), by size."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
+
+
+@dataclass
+class QuadraticBlock:
+    """One diagonal block of a Hessian, ``Λ + BᵀB``, repeated for independent outputs.
+
+    Attributes
+    ----------
+    penalty : ndarray of shape (size,)
+        The diagonal ``Λ``.
+    rows : object or None
+        ``B``: has ``n_rows``, ``dot(V)``, ``tdot(U)``, ``gram()`` (``BᵀB``) and
+        ``kernel(q)`` (``B diag(q) Bᵀ``).
+    gauge : ndarray of shape (size, q) or None
+        Orthonormal directions along which the objective is constant.
+    repeats : int
+        How many outputs share the block, one after the other in the parameter vector.
+    """
+
+    penalty: np.ndarray
+    rows: Any
+    gauge: np.ndarray | None = None
+    repeats: int = 1
+
+    @property
+    def size(self):
+        """Number of parameters of one copy."""
+        return len(self.penalty)
+
+    def matrix(self):
+        """The dense block."""
+        out = self.rows.gram()
+        out[np.diag_indices_from(out)] += self.penalty
+        return out
+
+    def factorise(self):
+        """A factor with ``solve(V)``; raises LinAlgError when the block is singular."""
+        if self.size <= self.rows.n_rows:
+            return PrimalFactor(self.matrix(), self.gauge)
+        return DualFactor(self.rows, self.penalty, self.gauge)
+
+
+class PrimalFactor:
+    """Cholesky factor of a symmetric positive definite matrix, scaled to a unit diagonal.
+
+    The scaling makes the factorisation blind to the units of the columns. Null directions
+    known in advance (``gauge``) are given unit curvature: for a right side without a part
+    along them the solution is that of the pseudo-inverse.
+    """
+
+    # Below this reciprocal condition of the scaled matrix, the solve has no correct digits left.
+    smallest_rcond = 1e-14
+
+    def __init__(self, matrix, gauge=None):
+        diagonal = np.diag(matrix)
+        if not np.isfinite(diagonal).all():
+            raise LinAlgError("the Hessian is not finite")
+        if gauge is not None:
+            matrix = matrix + (gauge * _mean_curvature(diagonal)) @ gauge.T
+            diagonal = np.diag(matrix)
+        if (diagonal <= 0).any():
+            raise LinAlgError("the Hessian has a zero or negative diagonal entry")
+        self.scale = 1 / np.sqrt(diagonal)
+        scaled = matrix * self.scale[:, None] * self.scale
+        self.eigenvalue_range = None
+        self._cholesky = cho_factor(scaled, lower=True, overwrite_a=True)
+        pivots = np.diag(self._cholesky[0])
+        if (pivots.min() / pivots.max()) ** 2 < self.smallest_rcond:
+            raise LinAlgError("the Hessian is singular to working precision")
+
+    def solve(self, V):
+        """``H⁻¹ V``."""
+        return self.scale[:, None] * cho_solve(self._cholesky, self.scale[:, None] * V)
+
+    def inverse(self):
+        """``H⁻¹``."""
+        return self.solve(np.eye(len(self.scale)))
+
+
+class PseudoFactor:
+    """Pseudo-inverse of a positive semi-definite matrix."""
+
+    def __init__(self, matrix):
+        diagonal = np.diag(matrix)
+        self.scale = 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
+        values, vectors = np.linalg.eigh(matrix * self.scale[:, None] * self.scale)
+        keep = values > values[-1] * len(values) * 1e-13
+        self.rank = int(keep.sum())
+        self._root = self.scale[:, None] * vectors[:, keep] / np.sqrt(values[keep])
+
+    def solve(self, V):
+        """A solution of ``H x = V`` for ``V`` in the range of ``H``."""
+        return self._root @ (self._root.T @ V)
+
+    def inverse(self):
+        """A generalised inverse of ``H``."""
+        return self._root @ self._root.T
+
+
+class DualFactor:
+    """Woodbury factor for more parameters than curvature rows.
+
+    Unpenalised parameters (an intercept) have no ``Λ⁻¹``; they are eliminated last, through
+    their Schur complement ``B_fᵀ (I + B_u Λ_u⁻¹ B_uᵀ)⁻¹ B_f``.
+    """
+
+    def __init__(self, rows, penalty, gauge=None):
+        self.rows = rows
+        self.free = np.flatnonzero(penalty <= 0)
+        if len(self.free) >= rows.n_rows:
+            raise LinAlgError("more unpenalised parameters than rows: the Hessian is singular")
+        self.inverse_penalty = np.divide(
+            1.0, penalty, out=np.zeros_like(penalty), where=penalty > 0
+        )
+        kernel = rows.kernel(self.inverse_penalty)
+        kernel[np.diag_indices_from(kernel)] += 1
+        self._cholesky = cho_factor(kernel, lower=True, overwrite_a=True)
+        self._schur = None
+        if len(self.free):
+            selector = np.zeros((len(penalty), len(self.free)))
+            selector[self.free, np.arange(len(self.free))] = 1.0
+            self._free_rows = rows.dot(selector)
+            self._solved_free = cho_solve(self._cholesky, self._free_rows)
+            schur = self._free_rows.T @ self._solved_free
+            self._schur = PrimalFactor(schur, None if gauge is None else gauge[self.free])
+
+    def solve(self, V):
+        """``H⁻¹ V``."""
+        scaled = self.inverse_penalty[:, None] * V
+        inner = cho_solve(self._cholesky, self.rows.dot(scaled))
+        if self._schur is None:
+            return scaled - self.inverse_penalty[:, None] * self.rows.tdot(inner)
+        x_free = self._schur.solve(V[self.free] - self._free_rows.T @ inner)
+        inner = inner + self._solved_free @ x_free
+        out = scaled - self.inverse_penalty[:, None] * self.rows.tdot(inner)
+        out[self.free] = x_free
+        return out
+
+
+def solve_repeated(factor, V, repeats):
+    """Solve with one factor that several outputs share."""
+    return join_outputs(factor.solve(split_outputs(V, repeats)), repeats)
+
+
+def split_outputs(V, repeats):
+    """(repeats * d, m) to (d, repeats * m)."""
+    if repeats == 1:
+        return V
+    return V.reshape(repeats, -1, V.shape[1]).transpose(1, 0, 2).reshape(len(V) // repeats, -1)
+
+
+def join_outputs(X, repeats):
+    """Inverse of :func:`split_outputs`."""
+    if repeats == 1:
+        return X
+    return X.reshape(len(X), repeats, -1).transpose(1, 0, 2).reshape(len(X) * repeats, -1)
+
+
+def _mean_curvature(diagonal):
+    return float(diagonal.mean()) or 1.0

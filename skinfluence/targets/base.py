@@ -1,0 +1,82 @@
+"""Targets: which quantity is explained, as a function of the outputs at the queries."""
+
+import numpy as np
+from sklearn.base import BaseEstimator
+
+
+class Target(BaseEstimator):
+    """Base class: a value for each query, and its derivative with respect to the outputs.
+
+    ``Z`` has shape (m, K), or (m, b, K) when it is asked for several removals at once; ``y`` and
+    ``index`` then have a second axis of length one.
+
+    Attributes
+    ----------
+    needs_y : bool
+        Whether queries must come with labels or targets.
+    scalar : bool
+        True for one number over all queries together instead of one a query. ``value`` then
+        reduces the first axis, and queries are never split into blocks.
+    """
+
+    needs_y = False
+    scalar = False
+
+    def bind(self, objective, X, y):
+        """A :class:`BoundTarget` for query rows ``X`` and raw targets ``y`` (or None)."""
+        if self.needs_y and y is None:
+            raise ValueError(f"target {type(self).__name__} needs the queries' y: pass y")
+        queries = objective.queries(X)
+        encoded = None if y is None else objective.head.encode(y)
+        return self.bind_queries(objective, queries, encoded)
+
+    def bind_queries(self, objective, queries, y):
+        """As :meth:`bind`, with queries and encoded targets at hand."""
+        return BoundTarget(self, objective.head, queries, y)
+
+    def context(self, head, Z, y):
+        """What :meth:`value` is held to, from the fitted outputs: a tuple of arrays a query."""
+        return (y,)
+
+    def value(self, head, Z, *context):
+        """Values, shape ``Z.shape[:-1]`` (without the first axis when ``scalar``)."""
+        raise NotImplementedError
+
+    def gradient(self, head, Z, *context):
+        """Derivative with respect to ``Z``, shape of ``Z``."""
+        raise NotImplementedError
+
+    def change(self, head, Z, dZ, *context):
+        """``value(Z + dZ) - value(Z)``."""
+        return self.value(head, Z + dZ, *context) - self.value(head, Z, *context)
+
+
+class BoundTarget:
+    """A target at given queries."""
+
+    def __init__(self, target, head, queries, y):
+        self.target, self.head, self.queries = target, head, queries
+        self.context = target.context(head, queries.outputs, y)
+
+    def value(self):
+        """Values at the fit."""
+        return self.target.value(self.head, self.queries.outputs, *self.context)
+
+    def gradient(self):
+        """Derivatives at the fit, (m, K)."""
+        return self.target.gradient(self.head, self.queries.outputs, *self.context)
+
+    def changes(self, dZ):
+        """Change of the target for changed outputs ``dZ`` of shape (m, b, K): (m, b) or (b,)."""
+        context = [None if part is None else np.expand_dims(part, 1) for part in self.context]
+        Z = self.queries.outputs[:, None, :]
+        return self.target.change(self.head, Z, dZ, *context)
+
+    def paired_changes(self, dZ):
+        """As :meth:`changes`, one removal a query: ``dZ`` of shape (m, K) to (m,)."""
+        return self.target.change(self.head, self.queries.outputs, dZ, *self.context)
+
+    def pullback(self):
+        """Gradient with respect to the parameters: (m, n_params), or (1, n_params) if scalar."""
+        pulled = self.queries.pullback(self.gradient())
+        return pulled.sum(axis=0, keepdims=True) if self.target.scalar else pulled
