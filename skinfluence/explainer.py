@@ -249,6 +249,8 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
     def _warn_leverage(self):
         if not self.method_.first_order or not hasattr(self.objective_, "output_leverages"):
             return
+        if not hasattr(self.solver_, "inverses"):
+            return  # a solve a row would cost more than what was asked for
         high = np.flatnonzero(self.leverage_ > HIGH_LEVERAGE)
         if len(high):
             warnings.warn(

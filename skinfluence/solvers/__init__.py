@@ -4,11 +4,34 @@
 """
 
 from .base import Solver
+from .datainf import DataInf
 from .direct import Direct
+from .identity import Identity
+from .lissa import LiSSA
+from .low_rank import Arnoldi, Lanczos, Nystrom
 
-__all__ = ["SOLVERS", "Direct", "Solver", "resolve_solver"]
+__all__ = [
+    "SOLVERS",
+    "Arnoldi",
+    "DataInf",
+    "Direct",
+    "Identity",
+    "Lanczos",
+    "LiSSA",
+    "Nystrom",
+    "Solver",
+    "resolve_solver",
+]
 
-SOLVERS = {"direct": Direct}
+SOLVERS = {
+    "direct": Direct,
+    "lissa": LiSSA,
+    "arnoldi": Arnoldi,
+    "lanczos": Lanczos,
+    "nystrom": Nystrom,
+    "datainf": DataInf,
+    "identity": Identity,
+}
 
 
 def resolve_solver(solver, objective):
