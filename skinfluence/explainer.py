@@ -15,9 +15,11 @@ from sklearn.utils.validation import (
 
 from ._blocks import block_length, blocks, map_threads
 from ._top import TopValues
-from ._unwrap import fit_estimator, transform, unwrap
+from ._unwrap import fit_estimator, transform, unfrozen, unwrap
 from .methods import Problem, resolve_method
-from .objectives import objective_for
+from .objectives import resolve_objective
+from .objectives.base import is_net
+from .objectives.nets import net_rows, net_targets
 from .solvers import resolve_solver
 from .solvers.base import fitted_solver
 from .targets import resolve_target
@@ -54,6 +56,10 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
         Whether a removal reaches a pipeline's earlier steps. "frozen" keeps them as fitted;
         "auto" follows the steps it knows and names in a warning those it froze; "refit"
         refuses steps it does not know.
+    objective : str or object, default="auto"
+        What the fitted model is taken to have minimised. "auto" is what it did minimise. For nets
+        also "last_layer" (the head as a convex model on the features before it), or
+        ``skinfluence.objectives.Net(...)`` with options, such as which parameters move.
     batch_size : int, optional
         Training rows in a block; default from scikit-learn's ``working_memory``.
     n_jobs : int, optional
@@ -110,6 +116,7 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
         solver="auto",
         target="auto",
         preprocessing="auto",
+        objective="auto",
         batch_size=None,
         n_jobs=None,
         random_state=None,
@@ -120,6 +127,7 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
         self.solver = solver
         self.target = target
         self.preprocessing = preprocessing
+        self.objective = objective
         self.batch_size = batch_size
         self.n_jobs = n_jobs
         self.random_state = random_state
@@ -146,8 +154,9 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
         self.estimator_ = fit_estimator(self.estimator, X, y, sample_weight)
         self._steps, final = unwrap(self.estimator_)
         self._check_steps()
-        rows = _as_rows(transform(self._steps, X))
-        self.objective_ = objective_for(final, rows, np.asarray(y), sample_weight)
+        rows = _as_rows(final, transform(self._steps, X))
+        y = np.asarray(y)
+        self.objective_ = resolve_objective(self.objective, final, rows, y, sample_weight)
         self._name_features(X)
         self.n_rows_ = self.objective_.n_rows
         self._names = names
@@ -163,7 +172,7 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
                 self.solver_,
                 final,
                 rows,
-                np.asarray(y),
+                y,
                 sample_weight,
                 self.n_jobs,
                 self.verbose,
@@ -194,6 +203,10 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
         if self._takes_tables():
             validate_data(self, X, skip_check_array=True)
             check_consistent_length(X, y)
+        elif is_net(unfrozen(self.estimator)):
+            validate_data(self, X, skip_check_array=True)
+            X, y = net_rows(X).data, net_targets(y)
+            check_consistent_length(*(X.values() if isinstance(X, dict) else [X]), y)
         else:
             X, y = validate_data(
                 self,
@@ -533,11 +546,13 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         if self._takes_tables():
             validate_data(self, X, reset=False, skip_check_array=True)
+        elif is_net(unfrozen(self.estimator)):
+            validate_data(self, X, reset=False, skip_check_array=True)
         else:
             X = validate_data(
                 self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32]
             )
-        rows = _as_rows(transform(self._steps, X))
+        rows = _as_rows(unwrap(self.estimator_)[1], transform(self._steps, X))
         if y is not None:
             check_consistent_length(rows, y)
             y = np.asarray(y)
@@ -600,7 +615,9 @@ class _Accumulate:
         self.total[rows] += self.weights @ values
 
 
-def _as_rows(X):
+def _as_rows(final, X):
+    if is_net(final):
+        return net_rows(X)
     return check_array(X, accept_sparse="csr", dtype=[np.float64, np.float32])
 
 

@@ -2,5 +2,15 @@
 
 from . import logistic, one_vs_rest, ridge
 from .base import Objective, Queries, objective_for
+from .nets import Net, resolve_objective
 
-__all__ = ["Objective", "Queries", "logistic", "objective_for", "one_vs_rest", "ridge"]
+__all__ = [
+    "Net",
+    "Objective",
+    "Queries",
+    "logistic",
+    "objective_for",
+    "one_vs_rest",
+    "resolve_objective",
+    "ridge",
+]

@@ -1,0 +1,152 @@
+"""Options of a net's objective, and what the explainer needs to know of nets before torch is in."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from scipy import sparse
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_consistent_length
+
+from .base import objective_for
+
+
+class Net(BaseEstimator):
+    """The objective of a net, with options: ``InfluenceExplainer(net, objective=Net(...))``.
+
+    Parameters
+    ----------
+    parameters : str or list of str, optional
+        Patterns of the parameters that a removal moves, as in ``module.named_parameters()``:
+        ``"layers.2.weight"``, ``"*.bias"``, or the path of a layer, ``"layers.2"``. The others
+        stay as fitted. Default: all that were trained.
+    residual : bool, default=False
+        Add to every removal the step from where training stopped to the optimum. By default
+        what the fit lacks is the same with and without the row, and cancels (the proximal
+        Bregman view of an early-stopped net).
+    dtype : {"float32", "float64"}, optional
+        Precision of the computation; default that of the module.
+
+    References
+    ----------
+    Bae, J., Ng, N., Lo, A., Ghassemi, M. and Grosse, R. (2022). If influence functions are the
+    answer, then what is the question? NeurIPS. https://arxiv.org/abs/2209.05364
+
+    Examples
+    --------
+    >>> from skinfluence.objectives import Net
+    >>> Net(parameters="*.bias")
+    Net(parameters='*.bias')
+    """
+
+    def __init__(self, parameters=None, residual=False, dtype=None):
+        self.parameters = parameters
+        self.residual = residual
+        self.dtype = dtype
+
+    def build(self, estimator, X, y, sample_weight=None):
+        """The :class:`~skinfluence.objectives.neural.NeuralObjective` of a fitted estimator."""
+        from .neural import NeuralObjective
+
+        return NeuralObjective(
+            self.source(estimator, X, y, sample_weight), self.parameters, self.residual
+        )
+
+    def source(self, estimator, X, y, sample_weight=None):
+        """The fitted net and its rows, read once."""
+        import torch
+
+        from .net_sources import SkorchSource
+
+        if self.dtype not in (None, "float32", "float64"):
+            raise ValueError(f"dtype={self.dtype!r} is not one of None, 'float32', 'float64'")
+        if sample_weight is not None:
+            raise ValueError(
+                "a skorch net takes no sample_weight in fit; put the weights into X (a dict) and "
+                "let get_loss use them"
+            )
+        dtype = None if self.dtype is None else getattr(torch, self.dtype)
+        return SkorchSource(estimator, net_rows(X), np.asarray(y), dtype)
+
+
+def resolve_objective(objective, estimator, X, y, sample_weight=None):
+    """The objective of a fitted estimator: its own (``"auto"``), or as a name or object says."""
+    if isinstance(objective, str):
+        if objective == "auto":
+            return objective_for(estimator, X, y, sample_weight)
+        if objective not in OBJECTIVES:
+            raise ValueError(f"objective={objective!r} is not one of 'auto', {sorted(OBJECTIVES)}")
+        objective = OBJECTIVES[objective]()
+    if not hasattr(objective, "build"):
+        raise TypeError(f"objective={objective!r} has no build; see skinfluence.objectives.Net")
+    return objective.build(estimator, X, y, sample_weight)
+
+
+OBJECTIVES = {"net": Net}
+
+
+class NetRows:
+    """Rows of a net's input: an array of any rank, sparse rows, or a dict or list of arrays."""
+
+    def __init__(self, data):
+        self.data = data
+        parts = _parts(data)
+        check_consistent_length(*parts)
+        self.shape = (parts[0].shape[0], *parts[0].shape[1:])
+        self.dtype = np.dtype(np.float64)  # of influences on these rows
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, rows):
+        return NetRows(_map(lambda part: part[rows], self.data))
+
+
+def net_rows(X):
+    """Check a net's input: rows first, finite; a dataframe becomes a dict of columns."""
+    if isinstance(X, NetRows):
+        return X
+    if hasattr(X, "columns"):
+        X = {name: np.asarray(X[name]).reshape(-1, 1) for name in X.columns}
+    X = _map(lambda part: part if sparse.issparse(part) else np.asarray(part), X)
+    for part in _parts(X):
+        if part.dtype.kind not in "fiub":
+            raise ValueError(f"X has dtype {part.dtype}; a net takes numbers")
+        if part.ndim < 2 and not isinstance(X, Mapping):
+            raise ValueError(
+                "Expected 2D array or more, got 1D array instead. Reshape your data with "
+                "X.reshape(-1, 1) if it has a single feature or X.reshape(1, -1) for one row"
+            )
+        values = part.data if sparse.issparse(part) else part
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise ValueError("Input X contains NaN or infinity; impute or drop those rows")
+    rows = NetRows(X)
+    if not len(rows):
+        raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
+    return rows
+
+
+def net_targets(y):
+    """Check a net's targets, which keep their shape and dtype."""
+    y = np.asarray(y)
+    if y.dtype.kind not in "fiub":
+        raise ValueError(
+            f"y has dtype {y.dtype}: a net does not encode labels; pass class indices 0..K-1, "
+            "for instance from sklearn.preprocessing.LabelEncoder"
+        )
+    if y.dtype.kind == "f" and not np.isfinite(y).all():
+        raise ValueError("Input y contains NaN or infinity; impute or drop those rows")
+    return y
+
+
+def _parts(data):
+    if isinstance(data, Mapping):
+        return list(data.values())
+    return list(data) if isinstance(data, list | tuple) else [data]
+
+
+def _map(function, data):
+    if isinstance(data, Mapping):
+        return {name: function(part) for name, part in data.items()}
+    if isinstance(data, tuple) or (isinstance(data, list) and hasattr(data[0], "shape")):
+        return [function(part) for part in data]
+    return function(data)
