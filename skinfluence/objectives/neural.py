@@ -16,7 +16,8 @@ Next to what :class:`~skinfluence.objectives.base.Objective` asks, :class:`Neura
 ``weights`` : float64 ndarray (n_rows,)
     ``w``; 0 for held-out rows. ``rule`` says how removal moves the penalty.
 ``gradients(rows)`` : Tensor (b, n_params)
-    ``w_i ∇ℓ_i``, the plain row gradients (``removal_gradients`` adds the rule's part).
+    ``w_i ∇ℓ_i``, the plain row gradients (``removal_gradients`` adds the rule's part);
+    ``loss_gradients()`` has them as Rows.
 ``curvature_product(V, kind="gauss_newton", penalty=True, rows=None)``
     ``C @ V`` for ``V`` of shape (n_params, m), without forming ``C``; ``kind`` is
     "gauss_newton" (``Σ w_i J_i' ∇²ℓ_i J_i``), "hessian", "fisher" (equal to Gauss-Newton for the
@@ -24,8 +25,8 @@ Next to what :class:`~skinfluence.objectives.base.Objective` asks, :class:`Neura
     (``Σ w_i g_i g_i'``). ``penalty`` adds ``λ``. ``rows`` restricts the sum. A float64 ndarray
     comes back for an ndarray; a Tensor (dtype and device of the objective) for a Tensor.
     ``hessian_product``, ``gauss_newton_product``, ``fisher_product`` are short for it.
-``curvature_trace(kind)`` : float
-    Trace of ``C`` without the penalty.
+``curvature_diagonal(kind)``, ``curvature_trace(kind)``
+    Of ``C`` without the penalty; not for the Hessian.
 ``curvature_columns(rows, n_samples=None, seed=0)``
     ``(x, Z, columns)``: ``columns`` (k, b, K) are cotangents of the outputs with
     ``Σ_k c_k c_k' = w_i ∇²ℓ_i`` (exact), or unbiased with ``n_samples`` random ones.
@@ -196,6 +197,10 @@ class NeuralObjective(Objective):
             total = total + self.to_numpy(part)
         return total
 
+    def loss_gradients(self):
+        """:class:`~skinfluence.gradients.Rows` of ``w_i ∇ℓ_i`` alone."""
+        return NeuralRows(self, plain=True)
+
     def removal_gradients(self):
         """``w_i ∇ℓ_i`` plus the share of the penalty that goes with the row."""
         return NeuralRows(self)
@@ -286,19 +291,25 @@ class NeuralObjective(Objective):
         """As :meth:`row_blocks`, for dense row gradients."""
         return self.row_blocks(2 * self.dtype.itemsize * self.n_params, rows)
 
-    def curvature_trace(self, kind="gauss_newton"):
-        """Trace of the curvature without the penalty (of Gauss-Newton for the Hessian)."""
+    def curvature_diagonal(self, kind="gauss_newton"):
+        """Diagonal of the curvature without the penalty, float64; of no Hessian."""
         self.check_kind(kind)
-        total = 0.0
+        if kind == "hessian":
+            raise ValueError("the diagonal of a net's Hessian is not known; use 'gauss_newton'")
+        total = np.zeros(self.n_params)
         for rows in self.gradient_blocks():
             if kind == "empirical_fisher":
                 weight = self.to_torch(self.weights[rows])[:, None]
-                total += float((self.gradients(rows) ** 2 / weight).sum(dtype=torch.float64))
+                total += self.to_numpy((self.gradients(rows) ** 2 / weight).sum(0))
                 continue
             x, _, columns = self.curvature_columns(rows)
             for column in columns:
-                total += float((self.pull(x, column) ** 2).sum(dtype=torch.float64))
+                total += self.to_numpy((self.pull(x, column) ** 2).sum(0))
         return total
+
+    def curvature_trace(self, kind="gauss_newton"):
+        """Sum of :meth:`curvature_diagonal`."""
+        return float(self.curvature_diagonal(kind).sum())
 
     def curvature_columns(self, rows, n_samples=None, seed=0):
         """``(x, Z, columns)`` with ``Σ_k c_k c_k' = w_i ∇²ℓ_i``; random ones are unbiased."""
@@ -387,14 +398,14 @@ class NeuralObjective(Objective):
 class NeuralRows(Rows):
     """``w_i ∇ℓ_i + (share of the penalty) λ ∘ θ`` (and ``-∇F`` with ``residual``)."""
 
-    def __init__(self, objective):
+    def __init__(self, objective, plain=False):
         self.objective = objective
         self.shape = (objective.n_rows, objective.n_params)
         rho = objective.rule.first_order(np.arange(objective.n_rows))[1]
-        self._share = np.where(objective.weights > 0, -rho, 0.0)
+        self._share = np.where(objective.weights > 0, 0.0 if plain else -rho, 0.0)
         self._pulled = objective.to_torch(objective.penalty * objective.theta)
         self._common = None
-        if objective.residual:
+        if objective.residual and not plain:
             self._common = -objective.to_torch(objective.weighted_gradient())
 
     def tensor(self, rows):

@@ -4,16 +4,23 @@
 """
 
 from .base import Solver
+from .cg import ConjugateGradient
 from .datainf import DataInf
+from .diagonal import Diagonal
 from .direct import Direct
 from .identity import Identity
+from .kronecker import EKFAC, KFAC
 from .lissa import LiSSA
 from .low_rank import Arnoldi, Lanczos, Nystrom
 
 __all__ = [
+    "EKFAC",
+    "KFAC",
     "SOLVERS",
     "Arnoldi",
+    "ConjugateGradient",
     "DataInf",
+    "Diagonal",
     "Direct",
     "Identity",
     "Lanczos",
@@ -25,6 +32,10 @@ __all__ = [
 
 SOLVERS = {
     "direct": Direct,
+    "cg": ConjugateGradient,
+    "kfac": KFAC,
+    "ekfac": EKFAC,
+    "diagonal": Diagonal,
     "lissa": LiSSA,
     "arnoldi": Arnoldi,
     "lanczos": Lanczos,
