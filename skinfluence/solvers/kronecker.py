@@ -74,7 +74,7 @@ class KFAC(DampedSolver):
         self._check(objective)
         self._start(objective)
         self._product = curvature_operator(objective, self.curvature)
-        self._blocks = _layer_blocks(objective)
+        self._blocks = layer_blocks(objective)
         self._rest = self._fallback_slices(objective)
         self._covariances(objective)
         if self.corrected:
@@ -344,7 +344,8 @@ class LayerBlock:
             out[:, self.weight] = X.reshape(len(X), -1)
 
 
-def _layer_blocks(objective):
+def layer_blocks(objective):
+    """A :class:`LayerBlock` for each dense layer."""
     from torch.nn import Embedding
 
     return [
