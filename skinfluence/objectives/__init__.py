@@ -2,9 +2,10 @@
 
 from . import logistic, one_vs_rest, ridge
 from .base import Objective, Queries, objective_for
-from .nets import Net, resolve_objective
+from .nets import LastLayer, Net, resolve_objective
 
 __all__ = [
+    "LastLayer",
     "Net",
     "Objective",
     "Queries",

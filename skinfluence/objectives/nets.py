@@ -5,9 +5,10 @@ from collections.abc import Mapping
 import numpy as np
 from scipy import sparse
 from sklearn.base import BaseEstimator
+from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils.validation import check_consistent_length
 
-from .base import objective_for
+from .base import is_net, objective_for
 
 
 class Net(BaseEstimator):
@@ -45,27 +46,77 @@ class Net(BaseEstimator):
 
     def build(self, estimator, X, y, sample_weight=None):
         """The :class:`~skinfluence.objectives.neural.NeuralObjective` of a fitted estimator."""
-        from .neural import NeuralObjective
+        from . import neural, neural_newton  # noqa: F401  the second registers method="newton"
 
-        return NeuralObjective(
+        return neural.NeuralObjective(
             self.source(estimator, X, y, sample_weight), self.parameters, self.residual
         )
 
     def source(self, estimator, X, y, sample_weight=None):
         """The fitted net and its rows, read once."""
-        import torch
+        try:
+            import torch
+        except ImportError as error:
+            raise ImportError(
+                "nets need torch and skorch: pip install skinfluence[torch]"
+            ) from error
 
-        from .net_sources import SkorchSource
-
+        if not (is_net(estimator) or isinstance(estimator, MLPClassifier | MLPRegressor)):
+            raise TypeError(
+                f"{type(estimator).__name__} is no net: pass a skorch net, an MLPClassifier or "
+                "an MLPRegressor, or use objective='auto'"
+            )
         if self.dtype not in (None, "float32", "float64"):
             raise ValueError(f"dtype={self.dtype!r} is not one of None, 'float32', 'float64'")
+        dtype = None if self.dtype is None else getattr(torch, self.dtype)
+        if not is_net(estimator):
+            from .mlp_source import MlpSource
+
+            return MlpSource(estimator, X, np.asarray(y), sample_weight, dtype)
+        from .net_sources import SkorchSource
+
         if sample_weight is not None:
             raise ValueError(
                 "a skorch net takes no sample_weight in fit; put the weights into X (a dict) and "
                 "let get_loss use them"
             )
-        dtype = None if self.dtype is None else getattr(torch, self.dtype)
         return SkorchSource(estimator, net_rows(X), np.asarray(y), dtype)
+
+
+class LastLayer(Net):
+    """The last linear layer of a net as a convex model on the features before it.
+
+    The rest of the net is held fixed. Cross-entropy, logistic and squared losses only; every
+    method for linear predictors then applies, exact leave-one-out included. The name of
+    ``InfluenceExplainer(net, objective="last_layer")``.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.neural_network import MLPClassifier
+    >>> from skinfluence import InfluenceExplainer
+    >>> X, y = load_iris(return_X_y=True)
+    >>> net = MLPClassifier(5, solver="lbfgs", alpha=1.0, max_iter=1000, random_state=0)
+    >>> explainer = InfluenceExplainer(net, objective="last_layer", method="exact")
+    >>> explainer.fit(X, y).transform(X[:3], y[:3]).shape
+    (3, 150)
+    """
+
+    def __init__(self, dtype=None):
+        super().__init__(dtype=dtype)
+
+    def build(self, estimator, X, y, sample_weight=None):
+        """The :class:`~skinfluence.objectives.last_layer.LastLayerObjective`."""
+        from .last_layer import LastLayerObjective
+
+        return LastLayerObjective(self.source(estimator, X, y, sample_weight))
+
+
+@objective_for.register(MLPClassifier)
+@objective_for.register(MLPRegressor)
+def mlp_objective(estimator, X, y, sample_weight=None):
+    """Σ s_i ℓ_i + ½ α ‖W‖² of an lbfgs fit; what adam and sgd make of it, see ``MlpSource``."""
+    return Net().build(estimator, X, y, sample_weight)
 
 
 def resolve_objective(objective, estimator, X, y, sample_weight=None):
@@ -81,7 +132,7 @@ def resolve_objective(objective, estimator, X, y, sample_weight=None):
     return objective.build(estimator, X, y, sample_weight)
 
 
-OBJECTIVES = {"net": Net}
+OBJECTIVES = {"net": Net, "last_layer": LastLayer}
 
 
 class NetRows:
