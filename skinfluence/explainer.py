@@ -150,6 +150,7 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
         self.objective_ = objective_for(final, rows, np.asarray(y), sample_weight)
         self._name_features(X)
         self.n_rows_ = self.objective_.n_rows
+        self.gradient_norm_ = self.objective_.gradient_norm
         self._names = names
         self.method_ = resolve_method(self.method, self.objective_)
         self.target_ = None if self.target == "auto" else resolve_target(self.target, True)
