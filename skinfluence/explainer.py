@@ -1,12 +1,15 @@
 """InfluenceExplainer: influence of training rows as a scikit-learn transformer."""
 
-import numbers
 import warnings
+from numbers import Integral
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Bunch, check_array, get_tags
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.validation import (
+    _check_feature_names_in,
     _check_sample_weight,
     check_consistent_length,
     check_is_fitted,
@@ -102,6 +105,18 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
     (69, 500)
     """
 
+    _parameter_constraints = {
+        "estimator": [HasMethods("fit")],
+        "method": [str, HasMethods("bind")],
+        "solver": [str, HasMethods(["fit", "solve"])],
+        "target": [str, HasMethods("bind")],
+        "preprocessing": [StrOptions({"auto", "frozen", "refit"})],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), None],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
     def __init__(
         self,
         estimator,
@@ -140,8 +155,8 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
         -------
         self
         """
-        self._check_parameters()
-        names = _row_names(X)
+        self._validate_params()
+        index = getattr(X, "index", None)
         X, y, sample_weight = self._check_training(X, y, sample_weight)
         self.estimator_ = fit_estimator(self.estimator, X, y, sample_weight)
         self._steps, final = unwrap(self.estimator_)
@@ -151,7 +166,7 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
         self._name_features(X)
         self.n_rows_ = self.objective_.n_rows
         self.gradient_norm_ = self.objective_.gradient_norm
-        self._names = names
+        self._names = _row_names(index, self.n_rows_)
         self.method_ = resolve_method(self.method, self.objective_)
         self.target_ = None if self.target == "auto" else resolve_target(self.target, True)
         self.solver_ = None
@@ -174,20 +189,6 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
         self._leverage = None
         self._warn_leverage()
         return self
-
-    def _check_parameters(self):
-        if self.preprocessing not in ("auto", "frozen", "refit"):
-            raise ValueError(
-                f"preprocessing={self.preprocessing!r} is not one of 'auto', 'frozen', 'refit'"
-            )
-        size = self.batch_size
-        if size is not None and (not isinstance(size, numbers.Integral) or size < 1):
-            raise ValueError(f"batch_size={size!r} must be a positive integer or None")
-        if not hasattr(self.estimator, "fit"):
-            raise TypeError(
-                f"estimator={self.estimator!r} is not an estimator: pass a scikit-learn model "
-                "(an instance, not a class)"
-            )
 
     def _check_training(self, X, y, sample_weight):
         if y is None:
@@ -303,7 +304,7 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
         if by not in ("magnitude", "helpful", "harmful"):
             raise ValueError(f"by={by!r} is not one of 'magnitude', 'helpful', 'harmful'")
         query, y = self._check_queries(X, y)
-        if not isinstance(k, numbers.Integral) or not 1 <= k <= self.n_rows_:
+        if not isinstance(k, Integral) or not 1 <= k <= self.n_rows_:
             raise ValueError(f"k={k!r} must be an integer between 1 and {self.n_rows_}")
         target = resolve_target(self.target, y is not None)
         parts = []
@@ -442,6 +443,7 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
             ``row_0``, ``row_1``, ..., or the index values of the training dataframe.
         """
         check_is_fitted(self)
+        _check_feature_names_in(self, input_features, generate_names=False)
         return self._names.copy()
 
     # -- diagnostics -----------------------------------------------------------------------
@@ -481,8 +483,9 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
         n_queries = len(bound.queries)
         if self.method_.linear_target:
             adjoint = self.effects_.adjoint(bound.pullback())
-            for rows in self._row_slices(n_queries):
-                if out is not None and out.dtype == self._dtype:
+            stored = out is not None and out.dtype == self._dtype
+            for rows in self._row_slices(n_queries, stored=stored):
+                if stored:
                     self.effects_.linearised(adjoint, rows, out=out[:, rows])
                 else:
                     use(rows, self.effects_.linearised(adjoint, rows))
@@ -512,9 +515,10 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
     def _dtype(self):
         return getattr(self.objective_, "dtype", np.dtype(np.float64))
 
-    def _row_slices(self, n_queries, in_cache=False):
+    def _row_slices(self, n_queries, in_cache=False, stored=False):
         objective = self.objective_
-        per_row = 8 * (2 * objective.n_params + 2 * n_queries * objective.n_outputs)
+        held = 0 if stored else 2 * n_queries * objective.n_outputs
+        per_row = 8 * (2 * objective.n_params + held)
         length = block_length(per_row, self.batch_size, share=1 / 8)
         if in_cache and self.batch_size is None:
             length = min(length, max(64, 2**22 // (8 * n_queries * objective.n_outputs)))
@@ -579,6 +583,17 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
 
         return pl.DataFrame(values, schema=list(columns), orient="row")
 
+    def get_metadata_routing(self):
+        """Metadata routing: ``fit`` takes ``sample_weight`` and passes it to the estimator's fit.
+
+        Returns
+        -------
+        MetadataRouter
+        """
+        mapping = MethodMapping().add(caller="fit", callee="fit")
+        router = MetadataRouter(owner=type(self).__name__).add_self_request(self)
+        return router.add(estimator=self.estimator, method_mapping=mapping)
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         inner = get_tags(self.estimator)
@@ -603,9 +618,7 @@ def _as_rows(X):
     return check_array(X, accept_sparse="csr", dtype=[np.float64, np.float32])
 
 
-def _row_names(X):
-    index = getattr(X, "index", None)
-    if index is None or callable(index):
-        n = X.shape[0] if hasattr(X, "shape") and len(X.shape) else len(X)
-        return np.array([f"row_{i}" for i in range(n)], dtype=object)
-    return np.array([str(label) for label in index], dtype=object)
+def _row_names(index, n):
+    """Index values of a training dataframe, else ``row_0``, ``row_1``, ..."""
+    labels = [f"row_{i}" for i in range(n)] if index is None or callable(index) else index
+    return np.array([str(label) for label in labels], dtype=object)

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import sparse
 
-from .._blocks import block_length, blocks
+from .._blocks import blocks
 
 
 class Design:
@@ -43,9 +43,9 @@ class Design:
         out[:, -1] = self.intercept
         return out
 
-    def block_length(self, batch_size=None):
-        """Rows of a dense block that stay in cache or, for wide rows, in the memory budget."""
-        return block_length(8 * self.shape[1], batch_size, share=1 / 64, smallest=256)
+    def block_length(self):
+        """Rows of a dense float64 block that stays in a core's cache."""
+        return max(64, 2**20 // (8 * self.shape[1]))
 
     def predict(self, coef):
         """``rows @ coef.T`` in float64 for ``coef`` of shape (K, d); returns (n, K)."""

@@ -33,7 +33,7 @@ class Direct(Solver):
                 f"{type(objective).__name__} has none. Use solver='cg'"
             )
         self.blocks_ = objective.quadratic_blocks()
-        self.factors_ = objective.factorise_blocks()
+        self.factors_ = objective.factorise_blocks(self.blocks_)
         names = {"PrimalFactor": "primal", "DualFactor": "dual", "PseudoFactor": "pseudo-inverse"}
         self.report_ = {"form": [names[type(factor).__name__] for factor in self.factors_]}
         return self
