@@ -161,12 +161,12 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
         self.estimator_ = fit_estimator(self.estimator, X, y, sample_weight)
         self._steps, final = unwrap(self.estimator_)
         self._check_steps()
-        rows = _as_rows(transform(self._steps, X))
+        rows = self._final_rows(X)
         self.objective_ = objective_for(final, rows, np.asarray(y), sample_weight)
         self._name_features(X)
         self.n_rows_ = self.objective_.n_rows
         self.gradient_norm_ = self.objective_.gradient_norm
-        self._names = _row_names(index, self.n_rows_)
+        self._index = index
         self.method_ = resolve_method(self.method, self.objective_)
         self.target_ = None if self.target == "auto" else resolve_target(self.target, True)
         self.solver_ = None
@@ -250,6 +250,8 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
 
     def _warn_leverage(self):
         if not self.method_.first_order or not hasattr(self.objective_, "output_leverages"):
+            return
+        if self.objective_.leverage_bound(self.solver_) <= HIGH_LEVERAGE:
             return
         high = np.flatnonzero(self.leverage_ > HIGH_LEVERAGE)
         if len(high):
@@ -407,7 +409,9 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
             for part in self.effects_.row_blocks(rows)
         ]
         values = np.concatenate(parts)
-        return self._as_output(values, self.objective_.parameter_names, self._names[rows])
+        return self._as_output(
+            values, self.objective_.parameter_names, self.get_feature_names_out()[rows]
+        )
 
     def group_influence(self, groups, X, y=None):
         """Influence of groups of training rows, each removed jointly, on each query.
@@ -444,7 +448,7 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         _check_feature_names_in(self, input_features, generate_names=False)
-        return self._names.copy()
+        return _row_names(self._index, self.n_rows_)
 
     # -- diagnostics -----------------------------------------------------------------------
     @property
@@ -540,11 +544,18 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
             X = validate_data(
                 self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32]
             )
-        rows = _as_rows(transform(self._steps, X))
+        rows = self._final_rows(X)
         if y is not None:
             check_consistent_length(rows, y)
             y = np.asarray(y)
         return rows, y
+
+    def _final_rows(self, X):
+        """Rows as the final estimator sees them, checked unless that was done already."""
+        if not self._steps and not self._takes_tables():
+            return X
+        rows = transform(self._steps, X)
+        return check_array(rows, accept_sparse="csr", dtype=[np.float64, np.float32])
 
     def _check_rows(self, rows):
         rows = np.atleast_1d(np.asarray(rows))
@@ -612,10 +623,6 @@ class _Accumulate:
 
     def __call__(self, rows, values):
         self.total[rows] += self.weights @ values
-
-
-def _as_rows(X):
-    return check_array(X, accept_sparse="csr", dtype=[np.float64, np.float32])
 
 
 def _row_names(index, n):

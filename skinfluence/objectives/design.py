@@ -83,13 +83,25 @@ class Design:
         positive = weights.min(initial=0.0) >= 0
         scales = np.sqrt(weights) if positive else weights
         for rows in blocks(self.shape[0], self.block_length()):
-            part = self.block(rows, np.float64)
-            if positive:
-                part = part * scales[rows, None]
-                out += part.T @ part  # one array: BLAS does the symmetric half only
-            else:
-                out += part.T @ (part * scales[rows, None])
+            part = self._scaled_block(rows, scales[rows])
+            # one array with itself: BLAS does the symmetric half only
+            out += part.T @ (part if positive else self.block(rows, np.float64))
         return out
+
+    def _scaled_block(self, rows, scales):
+        out = np.empty((len(scales), self.shape[1]))
+        width = self.X.shape[1]
+        np.multiply(self.X[rows], scales[:, None], out=out[:, :width])
+        if self.intercept is not None:
+            out[:, -1] = self.intercept * scales
+        return out
+
+    def largest(self):
+        """Largest absolute value of each column, shape (d,)."""
+        top = abs(self.X).max(axis=0)
+        top = top.toarray().ravel() if sparse.issparse(top) else np.asarray(top)
+        top = top.astype(np.float64)
+        return top if self.intercept is None else np.append(top, abs(self.intercept))
 
     def _sparse_gram(self, weights):
         n_features = self.X.shape[1]

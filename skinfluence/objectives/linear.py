@@ -10,6 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 from .._blocks import blocks
 from ..gradients import KroneckerRows
 from ..solvers.factor import (
+    PrimalFactor,
     PseudoFactor,
     QuadraticBlock,
     join_outputs,
@@ -32,6 +33,7 @@ class Minimum:
     gradient_norm: float
     n_steps: int
     distance: float  # length of the whole move over that of θ, in the norm of the Hessian
+    block: QuadraticBlock | None  # the Hessian there, if it is at hand
 
 
 class LinearObjective(Objective):
@@ -85,6 +87,7 @@ class LinearObjective(Objective):
         self.rule = RemovalRule(self.n_rows) if rule is None else rule
         self.feature_names = feature_names
         self.rank_deficient = False
+        self._block = None
         self.strictly_convex = True
         theta = theta.astype(np.float64).ravel()
         self._set_theta(self._polish(theta) if polish else theta)
@@ -149,7 +152,7 @@ class LinearObjective(Objective):
             norm = float(np.abs(gradient).max(initial=0.0))
             first_norm = norm if first_norm is None else first_norm
             if not reuse:
-                block = self.quadratic(theta, weights, rho, Z)
+                block, made_at = self.quadratic(theta, weights, rho, Z), theta
                 factor = self._factor(block)
             step = solve_repeated(factor, gradient[:, None], block.repeats)[:, 0]
             last, decrement = decrement, np.sqrt(max(0.0, float(gradient @ step)))
@@ -167,7 +170,8 @@ class LinearObjective(Objective):
                 "are the classes separable without a penalty? Use a finite C or a positive alpha"
             )
         moved = block.length(theta - start) / max(size, 1e-300)
-        return Minimum(theta, first_norm, norm, n_steps, moved)
+        same = block.length(theta - made_at) <= 1e-9 * size
+        return Minimum(theta, first_norm, norm, n_steps, moved, block if same else None)
 
     def _step_size(self, theta, Z, step, decrement, weights, rho):
         value = self.value(theta, weights, rho, Z)
@@ -193,6 +197,7 @@ class LinearObjective(Objective):
         fit = self.minimise(theta)
         self.gradient_norm_fitted, self.gradient_norm = fit.gradient_norm_start, fit.gradient_norm
         self.n_polish_steps, self.polish_distance = fit.n_steps, fit.distance
+        self._block = fit.block
         if self.rank_deficient:
             warnings.warn(
                 "the columns of X are linearly dependent and nothing penalises them: parameters "
@@ -225,7 +230,9 @@ class LinearObjective(Objective):
     # -- what solvers and methods ask ------------------------------------------------------
     def quadratic_blocks(self):
         """Diagonal blocks of the Hessian, in the order of the parameters."""
-        return [self.quadratic(self.theta)]
+        if self._block is None:
+            self._block = self.quadratic(self.theta)
+        return [self._block]
 
     def factorise_blocks(self, parts):
         """Factors of :meth:`quadratic_blocks`; a pseudo-inverse where nothing penalises."""
@@ -286,6 +293,16 @@ class LinearObjective(Objective):
         stacked = np.einsum("kc,ij->kjic", np.eye(K), x).reshape(K * d, len(x) * K)
         solved = solver.solve(stacked).reshape(K, d, len(x), K)
         return np.einsum("kjic,ij->ikc", solved, x)
+
+    def leverage_bound(self, solver):
+        """An upper bound of every leverage, from the largest entry of each column."""
+        factor = solver.factors_[0] if hasattr(solver, "factors_") else None
+        if not self.loss.scalar or not isinstance(factor, PrimalFactor):
+            return np.inf
+        # x' H⁻¹ x <= |D x|² ‖(D H D)⁻¹‖ with D the factor's scaling to a unit diagonal
+        largest = (self.design.largest() * factor.scale) ** 2
+        scaled = solver.inverses()[0] / factor.scale[:, None] / factor.scale
+        return self.curvatures.max() * largest.sum() * np.linalg.norm(scaled)
 
     def output_leverages(self, solver, rows):
         """Leverage of each row: the largest eigenvalue of ``S_i A_i``."""
