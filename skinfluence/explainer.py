@@ -5,7 +5,7 @@ from numbers import Integral
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils import Bunch, check_array, get_tags
+from sklearn.utils import check_array, get_tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.validation import (
@@ -17,7 +17,7 @@ from sklearn.utils.validation import (
 )
 
 from ._blocks import block_length, blocks, map_threads
-from ._top import TopValues
+from ._top import TopInfluences, TopValues
 from ._unwrap import fit_estimator, transform, unwrap
 from .methods import Problem, resolve_method
 from .objectives import objective_for
@@ -322,7 +322,7 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
             if target.scalar:
                 break
         indices, values = (np.concatenate(piece) for piece in zip(*parts, strict=True))
-        return Bunch(indices=indices, values=values)
+        return TopInfluences(indices=indices, values=values)
 
     def dataset_influence(self, X, y=None, *, sample_weight=None):
         """Influence of each training row on the mean target over a set of queries.

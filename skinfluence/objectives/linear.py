@@ -359,8 +359,8 @@ class LinearObjective(Objective):
         if lost.any():
             raise ValueError(
                 f"without rows {np.asarray(rows)[:5].tolist()} no row of class "
-                f"{self.head.classes[lost][0]!r} is left: a refit would not know the class. Drop "
-                "the class, or use method='influence'"
+                f"{str(self.head.classes[lost][0])!r} is left: a refit would not know the class. "
+                "Drop the class, or use method='influence'"
             )
 
     def lone_rows(self):
