@@ -3,6 +3,16 @@
 from threading import Lock
 
 import numpy as np
+from sklearn.utils import Bunch
+
+
+class TopInfluences(Bunch):
+    """A Bunch whose ``values`` is the array, not the method of a dictionary."""
+
+    @property
+    def values(self):
+        """Influences, most influential first."""
+        return self["values"]
 
 
 class TopValues:

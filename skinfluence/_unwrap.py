@@ -2,6 +2,7 @@
 
 import inspect
 
+from sklearn import get_config
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
@@ -13,7 +14,8 @@ def fit_estimator(estimator, X, y, sample_weight=None):
         return estimator
     options = {}
     if sample_weight is not None:
-        options = {weight_name(estimator): sample_weight}
+        routed = get_config()["enable_metadata_routing"]
+        options = {"sample_weight" if routed else weight_name(estimator): sample_weight}
     return clone(estimator).fit(X, y, **options)
 
 

@@ -1,12 +1,15 @@
 """InfluenceExplainer: influence of training rows as a scikit-learn transformer."""
 
-import numbers
 import warnings
+from numbers import Integral
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils import Bunch, check_array, get_tags
+from sklearn.utils import check_array, get_tags
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.validation import (
+    _check_feature_names_in,
     _check_sample_weight,
     check_consistent_length,
     check_is_fitted,
@@ -14,7 +17,7 @@ from sklearn.utils.validation import (
 )
 
 from ._blocks import block_length, blocks, map_threads
-from ._top import TopValues
+from ._top import TopInfluences, TopValues
 from ._unwrap import fit_estimator, transform, unfrozen, unwrap
 from .methods import Problem, resolve_method
 from .objectives import resolve_objective
@@ -108,6 +111,18 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
     (69, 500)
     """
 
+    _parameter_constraints = {
+        "estimator": [HasMethods("fit")],
+        "method": [str, HasMethods("bind")],
+        "solver": [str, HasMethods(["fit", "solve"])],
+        "target": [str, HasMethods("bind")],
+        "preprocessing": [StrOptions({"auto", "frozen", "refit"})],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), None],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
     def __init__(
         self,
         estimator,
@@ -148,18 +163,18 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
         -------
         self
         """
-        self._check_parameters()
-        names = _row_names(X)
+        self._validate_params()
+        index = getattr(X, "index", None)
         X, y, sample_weight = self._check_training(X, y, sample_weight)
         self.estimator_ = fit_estimator(self.estimator, X, y, sample_weight)
         self._steps, final = unwrap(self.estimator_)
         self._check_steps()
-        rows = _as_rows(final, transform(self._steps, X))
-        y = np.asarray(y)
+        rows, y = self._final_rows(X), np.asarray(y)
         self.objective_ = resolve_objective(self.objective, final, rows, y, sample_weight)
         self._name_features(X)
         self.n_rows_ = self.objective_.n_rows
-        self._names = names
+        self.gradient_norm_ = self.objective_.gradient_norm
+        self._index = index
         self.method_ = resolve_method(self.method, self.objective_)
         self.target_ = None if self.target == "auto" else resolve_target(self.target, True)
         self.solver_ = None
@@ -182,20 +197,6 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
         self._leverage = None
         self._warn_leverage()
         return self
-
-    def _check_parameters(self):
-        if self.preprocessing not in ("auto", "frozen", "refit"):
-            raise ValueError(
-                f"preprocessing={self.preprocessing!r} is not one of 'auto', 'frozen', 'refit'"
-            )
-        size = self.batch_size
-        if size is not None and (not isinstance(size, numbers.Integral) or size < 1):
-            raise ValueError(f"batch_size={size!r} must be a positive integer or None")
-        if not hasattr(self.estimator, "fit"):
-            raise TypeError(
-                f"estimator={self.estimator!r} is not an estimator: pass a scikit-learn model "
-                "(an instance, not a class)"
-            )
 
     def _check_training(self, X, y, sample_weight):
         if y is None:
@@ -264,6 +265,8 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
             return
         if not hasattr(self.solver_, "inverses"):
             return  # a solve a row would cost more than what was asked for
+        if self.objective_.leverage_bound(self.solver_) <= HIGH_LEVERAGE:
+            return
         high = np.flatnonzero(self.leverage_ > HIGH_LEVERAGE)
         if len(high):
             warnings.warn(
@@ -317,7 +320,7 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
         if by not in ("magnitude", "helpful", "harmful"):
             raise ValueError(f"by={by!r} is not one of 'magnitude', 'helpful', 'harmful'")
         query, y = self._check_queries(X, y)
-        if not isinstance(k, numbers.Integral) or not 1 <= k <= self.n_rows_:
+        if not isinstance(k, Integral) or not 1 <= k <= self.n_rows_:
             raise ValueError(f"k={k!r} must be an integer between 1 and {self.n_rows_}")
         target = resolve_target(self.target, y is not None)
         parts = []
@@ -333,7 +336,7 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
             if target.scalar:
                 break
         indices, values = (np.concatenate(piece) for piece in zip(*parts, strict=True))
-        return Bunch(indices=indices, values=values)
+        return TopInfluences(indices=indices, values=values)
 
     def dataset_influence(self, X, y=None, *, sample_weight=None):
         """Influence of each training row on the mean target over a set of queries.
@@ -420,7 +423,9 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
             for part in self.effects_.row_blocks(rows)
         ]
         values = np.concatenate(parts)
-        return self._as_output(values, self.objective_.parameter_names, self._names[rows])
+        return self._as_output(
+            values, self.objective_.parameter_names, self.get_feature_names_out()[rows]
+        )
 
     def group_influence(self, groups, X, y=None):
         """Influence of groups of training rows, each removed jointly, on each query.
@@ -456,7 +461,8 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
             ``row_0``, ``row_1``, ..., or the index values of the training dataframe.
         """
         check_is_fitted(self)
-        return self._names.copy()
+        _check_feature_names_in(self, input_features, generate_names=False)
+        return _row_names(self._index, self.n_rows_)
 
     # -- diagnostics -----------------------------------------------------------------------
     @property
@@ -495,8 +501,9 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
         n_queries = len(bound.queries)
         if self.method_.linear_target:
             adjoint = self.effects_.adjoint(bound.pullback())
-            for rows in self._row_slices(n_queries):
-                if out is not None and out.dtype == self._dtype:
+            stored = out is not None and out.dtype == self._dtype
+            for rows in self._row_slices(n_queries, stored=stored):
+                if stored:
                     self.effects_.linearised(adjoint, rows, out=out[:, rows])
                 else:
                     use(rows, self.effects_.linearised(adjoint, rows))
@@ -526,9 +533,10 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
     def _dtype(self):
         return getattr(self.objective_, "dtype", np.dtype(np.float64))
 
-    def _row_slices(self, n_queries, in_cache=False):
+    def _row_slices(self, n_queries, in_cache=False, stored=False):
         objective = self.objective_
-        per_row = 8 * (2 * objective.n_params + 2 * n_queries * objective.n_outputs)
+        held = 0 if stored else 2 * n_queries * objective.n_outputs
+        per_row = 8 * (2 * objective.n_params + held)
         length = block_length(per_row, self.batch_size, share=1 / 8)
         if in_cache and self.batch_size is None:
             length = min(length, max(64, 2**22 // (8 * n_queries * objective.n_outputs)))
@@ -552,11 +560,20 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
             X = validate_data(
                 self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32]
             )
-        rows = _as_rows(unwrap(self.estimator_)[1], transform(self._steps, X))
+        rows = self._final_rows(X)
         if y is not None:
             check_consistent_length(rows, y)
             y = np.asarray(y)
         return rows, y
+
+    def _final_rows(self, X):
+        """Rows as the final estimator sees them, checked unless that was done already."""
+        if is_net(unwrap(self.estimator_)[1]):
+            return net_rows(transform(self._steps, X))
+        if not self._steps and not self._takes_tables():
+            return X
+        rows = transform(self._steps, X)
+        return check_array(rows, accept_sparse="csr", dtype=[np.float64, np.float32])
 
     def _check_rows(self, rows):
         rows = np.atleast_1d(np.asarray(rows))
@@ -595,6 +612,17 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
 
         return pl.DataFrame(values, schema=list(columns), orient="row")
 
+    def get_metadata_routing(self):
+        """Metadata routing: ``fit`` takes ``sample_weight`` and passes it to the estimator's fit.
+
+        Returns
+        -------
+        MetadataRouter
+        """
+        mapping = MethodMapping().add(caller="fit", callee="fit")
+        router = MetadataRouter(owner=type(self).__name__).add_self_request(self)
+        return router.add(estimator=self.estimator, method_mapping=mapping)
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         inner = get_tags(self.estimator)
@@ -615,15 +643,7 @@ class _Accumulate:
         self.total[rows] += self.weights @ values
 
 
-def _as_rows(final, X):
-    if is_net(final):
-        return net_rows(X)
-    return check_array(X, accept_sparse="csr", dtype=[np.float64, np.float32])
-
-
-def _row_names(X):
-    index = getattr(X, "index", None)
-    if index is None or callable(index):
-        n = X.shape[0] if hasattr(X, "shape") and len(X.shape) else len(X)
-        return np.array([f"row_{i}" for i in range(n)], dtype=object)
-    return np.array([str(label) for label in index], dtype=object)
+def _row_names(index, n):
+    """Index values of a training dataframe, else ``row_0``, ``row_1``, ..."""
+    labels = [f"row_{i}" for i in range(n)] if index is None or callable(index) else index
+    return np.array([str(label) for label in labels], dtype=object)

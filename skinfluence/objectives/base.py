@@ -30,6 +30,7 @@ class Objective:
     n_params: int
     n_outputs: int
     strictly_convex = False
+    n_blocks = 1  # diagonal blocks of the Hessian
 
     # -- training side ---------------------------------------------------------------------
     def removal_gradients(self):

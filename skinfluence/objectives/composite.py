@@ -56,9 +56,19 @@ class IndependentOutputs(Objective):
         """Those of the parts."""
         return [block for part in self.parts for block in part.quadratic_blocks()]
 
-    def factorise_blocks(self):
-        """Those of the parts."""
-        return [factor for part in self.parts for factor in part.factorise_blocks()]
+    def factorise_blocks(self, parts):
+        """Those of the parts, in their order."""
+        factors, start = [], 0
+        for part in self.parts:
+            stop = start + part.n_blocks
+            factors += part.factorise_blocks(parts[start:stop])
+            start = stop
+        return factors
+
+    @property
+    def n_blocks(self):
+        """Number of diagonal blocks."""
+        return sum(part.n_blocks for part in self.parts)
 
     def hessian(self):
         """Block diagonal."""

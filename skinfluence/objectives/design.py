@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import sparse
 
-from .._blocks import block_length, blocks
+from .._blocks import blocks
 
 
 class Design:
@@ -43,9 +43,9 @@ class Design:
         out[:, -1] = self.intercept
         return out
 
-    def block_length(self, batch_size=None):
-        """Rows of a dense block that stay in cache or, for wide rows, in the memory budget."""
-        return block_length(8 * self.shape[1], batch_size, share=1 / 64, smallest=256)
+    def block_length(self):
+        """Rows of a dense float64 block that stays in a core's cache."""
+        return max(64, 2**20 // (8 * self.shape[1]))
 
     def predict(self, coef):
         """``rows @ coef.T`` in float64 for ``coef`` of shape (K, d); returns (n, K)."""
@@ -83,13 +83,25 @@ class Design:
         positive = weights.min(initial=0.0) >= 0
         scales = np.sqrt(weights) if positive else weights
         for rows in blocks(self.shape[0], self.block_length()):
-            part = self.block(rows, np.float64)
-            if positive:
-                part = part * scales[rows, None]
-                out += part.T @ part  # one array: BLAS does the symmetric half only
-            else:
-                out += part.T @ (part * scales[rows, None])
+            part = self._scaled_block(rows, scales[rows])
+            # one array with itself: BLAS does the symmetric half only
+            out += part.T @ (part if positive else self.block(rows, np.float64))
         return out
+
+    def _scaled_block(self, rows, scales):
+        out = np.empty((len(scales), self.shape[1]))
+        width = self.X.shape[1]
+        np.multiply(self.X[rows], scales[:, None], out=out[:, :width])
+        if self.intercept is not None:
+            out[:, -1] = self.intercept * scales
+        return out
+
+    def largest(self):
+        """Largest absolute value of each column, shape (d,)."""
+        top = abs(self.X).max(axis=0)
+        top = top.toarray().ravel() if sparse.issparse(top) else np.asarray(top)
+        top = top.astype(np.float64)
+        return top if self.intercept is None else np.append(top, abs(self.intercept))
 
     def _sparse_gram(self, weights):
         n_features = self.X.shape[1]

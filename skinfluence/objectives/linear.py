@@ -7,8 +7,10 @@ import numpy as np
 from scipy.linalg import LinAlgError
 from sklearn.exceptions import ConvergenceWarning
 
+from .._blocks import blocks
 from ..gradients import KroneckerRows
 from ..solvers.factor import (
+    PrimalFactor,
     PseudoFactor,
     QuadraticBlock,
     join_outputs,
@@ -17,6 +19,9 @@ from ..solvers.factor import (
 )
 from .base import Objective, Queries
 from .rules import RemovalRule
+
+# Rows of a block whose product with a small matrix is wanted while it is still in cache.
+CACHED_ROWS = 1024
 
 
 @dataclass
@@ -28,6 +33,7 @@ class Minimum:
     gradient_norm: float
     n_steps: int
     distance: float  # length of the whole move over that of θ, in the norm of the Hessian
+    block: QuadraticBlock | None  # the Hessian there, if it is at hand
 
 
 class LinearObjective(Objective):
@@ -81,21 +87,22 @@ class LinearObjective(Objective):
         self.rule = RemovalRule(self.n_rows) if rule is None else rule
         self.feature_names = feature_names
         self.rank_deficient = False
+        self._block = None
         self.strictly_convex = True
-        self._set_theta(theta.astype(np.float64).ravel())
-        if polish:
-            self._polish()
+        theta = theta.astype(np.float64).ravel()
+        self._set_theta(self._polish(theta) if polish else theta)
 
     # -- the function ----------------------------------------------------------------------
     def predict(self, theta):
         """Outputs of the training rows at ``theta``: (n, K)."""
         return self.design.predict(theta.reshape(self.n_outputs, self.d))
 
-    def value(self, theta, weights=None, rho=1.0):
+    def value(self, theta, weights=None, rho=1.0, Z=None):
         """``F`` at ``theta``, under other row weights and penalty factor if given."""
         weights = self.weights if weights is None else weights
+        Z = self.predict(theta) if Z is None else Z
         penalty = 0.5 * rho * (self.penalty.ravel() * theta * theta).sum()
-        return weights @ self.loss.value(self.predict(theta), self.y) + penalty
+        return weights @ self.loss.value(Z, self.y) + penalty
 
     def gradient(self, theta, weights=None, rho=1.0, Z=None):
         """``∇F`` at ``theta``, shape (n_params,); ``Z`` are the outputs there, if known."""
@@ -138,32 +145,36 @@ class LinearObjective(Objective):
         ValueError
             If no finite minimum is reached: separable classes without a penalty.
         """
-        start, first_norm, decrement = theta, None, np.inf
+        start, first_norm, decrement, reuse = theta, None, np.inf, False
         for n_steps in range(max_iter + 1):  # noqa: B007
             Z = self.predict(theta)
             gradient = self.gradient(theta, weights, rho, Z)
             norm = float(np.abs(gradient).max(initial=0.0))
             first_norm = norm if first_norm is None else first_norm
-            block = self.quadratic(theta, weights, rho, Z)
-            factor = self._factor(block)
+            if not reuse:
+                block, made_at = self.quadratic(theta, weights, rho, Z), theta
+                factor = self._factor(block)
             step = solve_repeated(factor, gradient[:, None], block.repeats)[:, 0]
             last, decrement = decrement, np.sqrt(max(0.0, float(gradient @ step)))
-            size = _length(theta, block)
+            size = block.length(theta)
             if decrement <= 1e-14 * size or norm == 0:
                 break
             if decrement <= 1e-9 * size and decrement > 0.3 * last:
                 break  # rounding: the gradient no longer falls
-            theta = theta - self._step_size(theta, step, decrement, weights, rho) * step
+            # so close that a factor made here contracts each further step a thousandfold
+            reuse = self.loss.smooth and decrement <= 1e-4 * size
+            theta = theta - self._step_size(theta, Z, step, decrement, weights, rho) * step
         else:
             raise ValueError(
                 f"no minimum was reached in {max_iter} Newton steps (gradient norm {norm:.1e}): "
                 "are the classes separable without a penalty? Use a finite C or a positive alpha"
             )
-        moved = _length(theta - start, block) / max(size, 1e-300)
-        return Minimum(theta, first_norm, norm, n_steps, moved)
+        moved = block.length(theta - start) / max(size, 1e-300)
+        same = block.length(theta - made_at) <= 1e-9 * size
+        return Minimum(theta, first_norm, norm, n_steps, moved, block if same else None)
 
-    def _step_size(self, theta, step, decrement, weights, rho):
-        value = self.value(theta, weights, rho)
+    def _step_size(self, theta, Z, step, decrement, weights, rho):
+        value = self.value(theta, weights, rho, Z)
         if decrement**2 <= 1e-9 * max(1.0, abs(value)):
             return 1.0  # the decrease is below what differences of values resolve
         size = 1.0
@@ -182,11 +193,11 @@ class LinearObjective(Objective):
             self.rank_deficient, self.strictly_convex = True, False
             return PseudoFactor(block.matrix())
 
-    def _polish(self):
-        fit = self.minimise(self.theta)
+    def _polish(self, theta):
+        fit = self.minimise(theta)
         self.gradient_norm_fitted, self.gradient_norm = fit.gradient_norm_start, fit.gradient_norm
         self.n_polish_steps, self.polish_distance = fit.n_steps, fit.distance
-        self._set_theta(fit.theta)
+        self._block = fit.block
         if self.rank_deficient:
             warnings.warn(
                 "the columns of X are linearly dependent and nothing penalises them: parameters "
@@ -204,6 +215,7 @@ class LinearObjective(Objective):
                 ConvergenceWarning,
                 stacklevel=2,
             )
+        return fit.theta
 
     def _set_theta(self, theta):
         self.theta = theta
@@ -218,11 +230,13 @@ class LinearObjective(Objective):
     # -- what solvers and methods ask ------------------------------------------------------
     def quadratic_blocks(self):
         """Diagonal blocks of the Hessian, in the order of the parameters."""
-        return [self.quadratic(self.theta)]
+        if self._block is None:
+            self._block = self.quadratic(self.theta)
+        return [self._block]
 
-    def factorise_blocks(self):
-        """Factors of :meth:`quadratic_blocks`."""
-        return [self._factor(block) for block in self.quadratic_blocks()]
+    def factorise_blocks(self, parts):
+        """Factors of :meth:`quadratic_blocks`; a pseudo-inverse where nothing penalises."""
+        return [self._factor(block) for block in parts]
 
     def hessian(self):
         """Dense Hessian."""
@@ -260,16 +274,19 @@ class LinearObjective(Objective):
         inverse = solver.inverses()[0] if hasattr(solver, "inverses") else None
         if self.loss.scalar:
             if inverse is not None:
-                return np.einsum("ij,ij->i", x @ inverse, x)
+                pieces = blocks(len(x), CACHED_ROWS)  # both factors of the product stay in cache
+                return np.concatenate(
+                    [np.einsum("ij,ij->i", x[piece] @ inverse, x[piece]) for piece in pieces]
+                )
             stacked = np.zeros((K * d, len(x)))
             stacked[:d] = x.T
             return np.einsum("ij,ji->i", x, solver.solve(stacked)[:d])
         if inverse is not None:
             # x' H⁻¹_{kc} x for k <= c; blocks below the diagonal are transposes of those above
             out = np.empty((len(x), K, K))
-            blocks = inverse.reshape(K, d, K, d)
+            parts = inverse.reshape(K, d, K, d)
             for k in range(K):
-                moved = (x @ blocks[k, :, k:].reshape(d, -1)).reshape(len(x), K - k, d)
+                moved = (x @ parts[k, :, k:].reshape(d, -1)).reshape(len(x), K - k, d)
                 out[:, k, k:] = np.einsum("icj,ij->ic", moved, x)
                 out[:, k:, k] = out[:, k, k:]
             return out
@@ -277,14 +294,24 @@ class LinearObjective(Objective):
         solved = solver.solve(stacked).reshape(K, d, len(x), K)
         return np.einsum("kjic,ij->ikc", solved, x)
 
+    def leverage_bound(self, solver):
+        """An upper bound of every leverage, from the largest entry of each column."""
+        factor = solver.factors_[0] if hasattr(solver, "factors_") else None
+        if not self.loss.scalar or not isinstance(factor, PrimalFactor):
+            return np.inf
+        # x' H⁻¹ x <= |D x|² ‖(D H D)⁻¹‖ with D the factor's scaling to a unit diagonal
+        largest = (self.design.largest() * factor.scale) ** 2
+        scaled = solver.inverses()[0] / factor.scale[:, None] / factor.scale
+        return self.curvatures.max() * largest.sum() * np.linalg.norm(scaled)
+
     def output_leverages(self, solver, rows):
         """Leverage of each row: the largest eigenvalue of ``S_i A_i``."""
-        blocks = self.leverage_blocks(solver, rows)
+        leverages = self.leverage_blocks(solver, rows)
         if self.loss.scalar:
-            return self.curvatures[rows] * blocks
+            return self.curvatures[rows] * leverages
         factors = self.loss.curvature_factor(self.outputs[rows], self.y[rows])
         factors = factors * np.sqrt(self.weights[rows])[:, None, None]
-        inner = factors.transpose(0, 2, 1) @ blocks @ factors
+        inner = factors.transpose(0, 2, 1) @ leverages @ factors
         return np.linalg.eigvalsh(inner)[:, -1]
 
     def group_gradients(self):
@@ -336,8 +363,8 @@ class LinearObjective(Objective):
         if lost.any():
             raise ValueError(
                 f"without rows {np.asarray(rows)[:5].tolist()} no row of class "
-                f"{self.head.classes[lost][0]!r} is left: a refit would not know the class. Drop "
-                "the class, or use method='influence'"
+                f"{str(self.head.classes[lost][0])!r} is left: a refit would not know the class. "
+                "Drop the class, or use method='influence'"
             )
 
     def lone_rows(self):
@@ -479,10 +506,3 @@ class FactoredRows:
             left = self.factors[:, k]
             out += left[:, :, None, None] * G[:, None, :, None] * left[None, None]
         return out.reshape(n * K, n * K)
-
-
-def _length(direction, block):
-    """Length of a direction in the norm of a Hessian."""
-    parts = split_outputs(direction[:, None], block.repeats)
-    inner = block.rows.dot(parts)
-    return float(np.sqrt((inner**2).sum() + (block.penalty[:, None] * parts**2).sum()))

@@ -128,7 +128,7 @@ class Direct(Solver):
                 block.penalty = block.penalty + self.damping_
             self.factors_ = [block.factorise() for block in self.blocks_]
         else:
-            self.factors_ = objective.factorise_blocks()
+            self.factors_ = objective.factorise_blocks(self.blocks_)
         names = {"PrimalFactor": "primal", "DualFactor": "dual", "PseudoFactor": "pseudo-inverse"}
         self.report_ = {
             "form": [names[type(factor).__name__] for factor in self.factors_],

@@ -28,21 +28,36 @@ class QuadraticBlock:
     rows: Any
     gauge: np.ndarray | None = None
     repeats: int = 1
+    _matrix: np.ndarray | None = None
 
     @property
     def size(self):
         """Number of parameters of one copy."""
         return len(self.penalty)
 
+    @property
+    def primal(self):
+        """Whether the dense block is smaller than its dual."""
+        return self.size <= self.rows.n_rows
+
     def matrix(self):
-        """The dense block."""
-        out = self.rows.gram()
-        out[np.diag_indices_from(out)] += self.penalty
-        return out
+        """The dense block, made once."""
+        if self._matrix is None:
+            self._matrix = self.rows.gram()
+            self._matrix[np.diag_indices_from(self._matrix)] += self.penalty
+        return self._matrix
+
+    def length(self, direction):
+        """Length of a direction in the norm of the Hessian."""
+        parts = split_outputs(direction[:, None], self.repeats)
+        if self.primal:
+            return float(np.sqrt(max(0.0, (parts * (self.matrix() @ parts)).sum())))
+        inner = self.rows.dot(parts)
+        return float(np.sqrt((inner**2).sum() + (self.penalty[:, None] * parts**2).sum()))
 
     def factorise(self):
         """A factor with ``solve(V)``; raises LinAlgError when the block is singular."""
-        if self.size <= self.rows.n_rows:
+        if self.primal:
             return PrimalFactor(self.matrix(), self.gauge)
         return DualFactor(self.rows, self.penalty, self.gauge)
 
