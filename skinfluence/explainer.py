@@ -205,7 +205,8 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
             validate_data(self, X, skip_check_array=True)
             check_consistent_length(X, y)
         elif is_net(unfrozen(self.estimator)):
-            validate_data(self, X, skip_check_array=True)
+            if not isinstance(X, dict):
+                validate_data(self, X, skip_check_array=True)
             X, y = net_rows(X).data, net_targets(y)
             check_consistent_length(*(X.values() if isinstance(X, dict) else [X]), y)
         else:
@@ -555,7 +556,8 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
         if self._takes_tables():
             validate_data(self, X, reset=False, skip_check_array=True)
         elif is_net(unfrozen(self.estimator)):
-            validate_data(self, X, reset=False, skip_check_array=True)
+            if not isinstance(X, dict):
+                validate_data(self, X, reset=False, skip_check_array=True)
         else:
             X = validate_data(
                 self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32]

@@ -134,6 +134,15 @@ def recognise(Z, y, losses, custom, to_torch, criterion):
     return loss, CustomRegressionHead(TorchOutputLoss(loss, to_torch), K)
 
 
+def known_losses(Z, y):
+    """Losses that outputs and targets of these shapes may have."""
+    K = Z.shape[1]
+    if not y.dtype.is_floating_point and y.ndim == 1 and K >= 2:
+        return [SoftmaxLoss()]
+    binary = K == 1 and bool(((y == 0) | (y == 1)).all())
+    return [TorchLogisticLoss()] * binary + [SquaredLoss(1.0 / K)] * (y.numel() == Z.numel())
+
+
 def _agrees(loss, Z, y, losses):
     if isinstance(loss, SoftmaxLoss) and (y.min() < 0 or y.max() >= Z.shape[1]):
         return False

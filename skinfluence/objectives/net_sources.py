@@ -15,7 +15,7 @@ from scipy import sparse
 from skorch.dataset import Dataset
 from skorch.utils import to_tensor
 
-from .net_heads import recognise
+from .net_heads import known_losses, recognise
 from .rules import RemovalRule
 
 PROBE_ROWS = 32
@@ -54,7 +54,7 @@ class SkorchSource:
 
     def _copy(self, net, dtype):
         """A private net: eval mode, no reduction, no gradient flags, perhaps another dtype."""
-        self._twin = copy.copy(net)
+        self._twin = _shallow(net)
         module, criterion = copy.deepcopy(net.module_).eval(), copy.deepcopy(net.criterion_)
         self.reduction = getattr(criterion, "reduction", None)
         if self.reduction is not None:
@@ -96,7 +96,7 @@ class SkorchSource:
 
     def targets(self, y):
         """Targets as ``get_loss`` takes them."""
-        y = to_tensor(np.ascontiguousarray(y), device=self.device)
+        y = to_tensor(np.require(y, requirements=["C", "W"]), device=self.device)
         return y.to(self.dtype) if y.dtype.is_floating_point else y
 
     def _cast(self, x):
@@ -170,12 +170,42 @@ class SkorchSource:
                 Z = self.outputs(self.state, x)
         self._check_only_outputs(raw, y, x)
         losses = losses / weights.clamp_min(1e-30)
+        self._uses_inputs = _needs(self._twin.get_loss, raw, y)
+        if self._uses_inputs:
+            losses = self._without_row_weights(raw, Z, y, x)
         self.loss, self.head = recognise(
             Z, y, losses, self.custom_losses, self.to_torch, self._whole
         )
         if not self.loss.canonical:
             self.logs_probabilities = False
         self._check_mean(raw, y, x)
+
+    def _without_row_weights(self, raw, Z, y, x):
+        """Losses of a ``get_loss`` that reads weights from the inputs, weights taken out."""
+        other = torch.randn(Z.shape, generator=torch.Generator().manual_seed(0)).to(Z)
+        for loss in known_losses(Z, y):
+            here = self._own_losses(raw, y, x) / loss.value(Z, y)
+            there = self._own_losses(other.reshape(raw.shape), y, x) / loss.value(other, y)
+            if torch.allclose(here, there, rtol=1e-3):
+                return loss.value(Z, y)
+        raise ValueError(
+            "get_loss uses X otherwise than for a weight a row of a known loss (cross-entropy, "
+            "logistic, squared), so a query has no loss of its own"
+        )
+
+    def _row_weights(self):
+        """Weights that ``get_loss`` reads from the inputs, one a row; ones without such."""
+        out = np.ones(len(self.y))
+        if not self._uses_inputs:
+            return out
+        for start in range(0, len(out), 256):
+            rows = np.arange(start, min(start + 256, len(out)))
+            x, y = self.batch(rows)
+            with torch.no_grad():
+                Z = torch.randn(len(rows), *self._output_shape).to(self.device, self.dtype)
+                plain = self.loss.value(Z.reshape(len(rows), -1), y)
+                out[rows] = (self._own_losses(Z, y, x) / plain).double().cpu().numpy()
+        return out
 
     def _check_only_outputs(self, raw, y, x):
         """Refuse a ``get_loss`` that adds a term of the parameters."""
@@ -203,7 +233,7 @@ class SkorchSource:
 
     def _check_mean(self, raw, y, x):
         """How the reduced loss follows from the rows': a mean, a weighted mean or a sum."""
-        twin = copy.copy(self._twin)
+        twin = _shallow(self._twin)
         vars(twin).update(criterion_=self._whole)
         with torch.no_grad():
             whole = twin.get_loss(raw, y, X=x, training=False)
@@ -239,6 +269,7 @@ class SkorchSource:
         recognised = self.loss.canonical
         total = float((weights * factors).sum())
         self.weights = weights * (factors if recognised else used & (factors > 0))
+        self.weights = self.weights * self._row_weights()
         scale = total if self.form == "mean" else float(steps)
         self.penalties = {
             name: scale * decay for name, decay in _weight_decay(self.net, self._trainable).items()
@@ -253,6 +284,13 @@ class SkorchSource:
         return np.concatenate(parts)
 
 
+def _shallow(net):
+    """A net with the same attributes (``copy.copy`` would pickle the modules)."""
+    out = object.__new__(type(net))
+    vars(out).update(vars(net))
+    return out
+
+
 class _Call(torch.nn.Module):
     """The module as the net calls it: through its ``infer``."""
 
@@ -263,6 +301,15 @@ class _Call(torch.nn.Module):
 
     def forward(self, x):
         return self._net[0].infer(x)
+
+
+def _needs(get_loss, raw, y):
+    """Whether a loss cannot do without the inputs."""
+    try:
+        get_loss(raw, y, X=None, training=False)
+    except (TypeError, KeyError, AttributeError, IndexError):
+        return True
+    return False
 
 
 def _first_axis(x):
@@ -277,7 +324,8 @@ def _first_axis(x):
 def _check_fitted(net):
     if not getattr(net, "initialized_", False):
         raise ValueError("the net is not fitted: call fit, or initialize and load_params, first")
-    missing = [n for n in ("module_", "criterion_", "optimizer_") if not hasattr(net, n)]
+    needed = ("module_", "criterion_", "optimizer_")
+    missing = [name for name in needed if getattr(net, name, None) is None]
     if missing:
         raise ValueError(
             f"the net has no {', '.join(missing)} (trim_for_prediction removes them): explain the "

@@ -158,7 +158,7 @@ def net_rows(X):
         return X
     if hasattr(X, "columns"):
         X = {name: np.asarray(X[name]).reshape(-1, 1) for name in X.columns}
-    X = _map(lambda part: part if sparse.issparse(part) else np.asarray(part), X)
+    X = _map(_writable, X)
     for part in _parts(X):
         if part.dtype.kind not in "fiub":
             raise ValueError(f"X has dtype {part.dtype}; a net takes numbers")
@@ -187,6 +187,10 @@ def net_targets(y):
     if y.dtype.kind == "f" and not np.isfinite(y).all():
         raise ValueError("Input y contains NaN or infinity; impute or drop those rows")
     return y
+
+
+def _writable(part):
+    return part if sparse.issparse(part) else np.require(part, requirements="W")
 
 
 def _parts(data):

@@ -46,6 +46,7 @@ Imported only when a net comes in.
 """
 
 import fnmatch
+import warnings
 
 import numpy as np
 import torch
@@ -53,11 +54,13 @@ import torch
 from .._blocks import block_length, blocks, index_blocks
 from .base import Objective
 from .net_layers import Recorder, find_layers
-from .net_queries import NeuralQueries, NeuralRows, lift
+from .net_queries import CHUNK_SHARE, NeuralQueries, NeuralRows, lift
+
+with warnings.catch_warnings():  # of torch's own, at the first product in forward mode
+    warnings.simplefilter("ignore", DeprecationWarning)
+    torch.func.jvp(torch.sin, (torch.zeros(()),), (torch.ones(()),))
 
 KINDS = ("gauss_newton", "hessian", "fisher", "empirical_fisher")
-# Share of scikit-learn's working memory (1 GiB by default) that one chunk of a pass may take.
-CHUNK_SHARE = 1 / 24
 
 
 class NeuralObjective(Objective):
@@ -109,9 +112,20 @@ class NeuralObjective(Objective):
         self._shapes = {name: source.state[name].shape for name in names}
         self.flat = torch.cat([source.state[name].reshape(-1) for name in names])
         self.theta = self.to_numpy(self.flat)
+        self._moving = self._entries_that_move()
         self.penalty = np.zeros(start)
         for name, part in self.slices.items():
             self.penalty[part] = source.penalties[name]
+
+    def _entries_that_move(self):
+        """1 but at an embedding's padding row, which training leaves alone; None if all move."""
+        out = torch.ones_like(self.flat)
+        for path, module in self.source.module.named_modules():
+            part = self.slices.get(f"{path}.weight" if path else "weight")
+            padding = getattr(module, "padding_idx", None)
+            if part is not None and padding is not None:
+                out[part].reshape(module.weight.shape)[padding] = 0
+        return None if bool((out == 1).all()) else out
 
     @property
     def default_solver(self):
@@ -233,6 +247,9 @@ class NeuralObjective(Objective):
         given = V
         V = self.to_torch(V).T  # (m, p): one right side a row
         out = torch.zeros_like(V)
+        whole = V
+        if self._moving is not None:  # reverse mode knows of padding, forward mode does not
+            V = V * self._moving
         length = block_length(
             8 * (4 * self.n_params + self._width), share=CHUNK_SHARE, smallest=8
         )
@@ -242,7 +259,7 @@ class NeuralObjective(Objective):
             ):
                 out[part] += product(index, V[part])
         if penalty:
-            out += self.to_torch(self.penalty) * V
+            out += self.to_torch(self.penalty) * whole
         return out.T if isinstance(given, torch.Tensor) else self.to_numpy(out.T)
 
     def check_kind(self, kind):

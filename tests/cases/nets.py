@@ -1,5 +1,7 @@
 """Small nets in double precision, and dense matrices to compare with, by autograd alone."""
 
+import copy
+
 import numpy as np
 import torch
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier, NeuralNetRegressor
@@ -125,14 +127,13 @@ class Oracle:
     """Dense derivatives of a fitted net's loss in total form, without the package."""
 
     def __init__(self, net, X, y, names=None):
-        module = net.module_
-        self.was_training = module.training
-        module.eval()
+        module = copy.deepcopy(net.module_).eval()
         self.X, self.y = torch.as_tensor(X), torch.as_tensor(y)
         parameters = {k: p.detach() for k, p in module.named_parameters() if p.requires_grad}
         self.names = list(parameters) if names is None else names
         self.shapes = [parameters[name].shape for name in self.names]
         self.theta = torch.cat([parameters[name].flatten() for name in self.names])
+        module.requires_grad_(False)
         self.module, self.net = module, net
 
     def outputs(self, theta, X):
