@@ -130,7 +130,11 @@ def polish(P, X, Y, options):
     P = [p.double().clone().requires_grad_() for p in P]
     X, Y = X.double(), Y.double() if Y.dtype.is_floating_point else Y
     optimizer = torch.optim.LBFGS(
-        P, max_iter=600, history_size=50, tolerance_grad=1e-9, tolerance_change=1e-14,
+        P,
+        max_iter=600,
+        history_size=50,
+        tolerance_grad=1e-9,
+        tolerance_change=1e-14,
         line_search_fn="strong_wolfe",
     )
 

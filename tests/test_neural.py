@@ -121,14 +121,24 @@ def test_gradient_vanishes_at_the_minimum(reduction, weighted):
     X, y = rows("dense", 30)
     table = torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64) if weighted else None
     net = NeuralNetClassifier(
-        Dense, criterion=nn.CrossEntropyLoss, criterion__weight=table, batch_size=-1,
-        criterion__reduction=reduction, optimizer=torch.optim.Adam, train_split=None, verbose=0,
-        optimizer__param_groups=[("first.*", {"weight_decay": 0.1})], optimizer__weight_decay=0.3,
+        Dense,
+        criterion=nn.CrossEntropyLoss,
+        criterion__weight=table,
+        batch_size=-1,
+        criterion__reduction=reduction,
+        optimizer=torch.optim.Adam,
+        train_split=None,
+        verbose=0,
+        optimizer__param_groups=[("first.*", {"weight_decay": 0.1})],
+        optimizer__weight_decay=0.3,
     ).initialize()
     parameters = list(net.module_.parameters())
     decays = [0.1, 0.1, 0.3, 0.3]
     optimizer = torch.optim.LBFGS(
-        parameters, max_iter=2000, tolerance_grad=1e-12, tolerance_change=1e-18,
+        parameters,
+        max_iter=2000,
+        tolerance_grad=1e-12,
+        tolerance_change=1e-18,
         line_search_fn="strong_wolfe",
     )
 
@@ -193,14 +203,18 @@ def test_skorch_default_of_probabilities():
 
     net, X, y = fitted("dense")
     twin = NeuralNetClassifier(
-        Probabilities, train_split=None, batch_size=-1, verbose=0,
+        Probabilities,
+        train_split=None,
+        batch_size=-1,
+        verbose=0,
         optimizer__weight_decay=WEIGHT_DECAY,
     ).initialize()
     twin.module_.load_state_dict(net.module_.state_dict())
     ours, theirs = objective_for(net, X, y), objective_for(twin, X, y)
     np.testing.assert_allclose(
         ours.removal_gradients().block(slice(None)),
-        theirs.removal_gradients().block(slice(None)), atol=1e-12,
+        theirs.removal_gradients().block(slice(None)),
+        atol=1e-12,
     )
     I = np.eye(ours.n_params)
     np.testing.assert_allclose(
@@ -260,17 +274,20 @@ def test_weights_inside_a_dict():
     w = np.random.default_rng(0).uniform(0.5, 2, len(X))
     inputs = {"data": X, "sample_weight": w}
     net = WeightedNet(
-        lambda: Takes(K=2), criterion__reduction="none", batch_size=-1, train_split=None,
-        verbose=0, max_epochs=3, optimizer__weight_decay=WEIGHT_DECAY,
+        lambda: Takes(K=2),
+        criterion__reduction="none",
+        batch_size=-1,
+        train_split=None,
+        verbose=0,
+        max_epochs=3,
+        optimizer__weight_decay=WEIGHT_DECAY,
     ).fit(inputs, y)
     explainer = InfluenceExplainer(FrozenEstimator(net), solver="direct").fit(inputs, y)
     objective = explainer.objective_
     plain = NeuralNetRegressor(lambda: Dense(K=2), batch_size=-1, train_split=None, verbose=0)
     plain.initialize().module_.load_state_dict(net.module_.state_dict())
     expected = w[:, None] * Oracle(plain, X, y).gradients()
-    np.testing.assert_allclose(
-        objective.loss_gradients().block(slice(None)), expected, atol=1e-12
-    )
+    np.testing.assert_allclose(objective.loss_gradients().block(slice(None)), expected, atol=1e-12)
     queries = {name: part[:3] for name, part in inputs.items()}
     assert explainer.group_influence([[0], [1, 2]], queries, y[:3]).shape == (3, 2)
 

@@ -46,9 +46,7 @@ class LastLayerObjective(LinearObjective):
         y = source.head.encode(source.y)
         design = Design(features, intercept)
         weights = scale * source.weights
-        super().__init__(
-            design, loss, y, weights, penalty, theta, source.head, rule=source.rule
-        )
+        super().__init__(design, loss, y, weights, penalty, theta, source.head, rule=source.rule)
 
     def queries(self, X):
         """Features of the query rows."""
@@ -86,8 +84,11 @@ class LastLayerObjective(LinearObjective):
                 )
             _, a, out = seen.passes[0]
             features.append(a.double().cpu().numpy())
-            logits.append(torch.stack([out.double(), Z.double()]).cpu().numpy()
-                          if out.shape == Z.shape else None)
+            logits.append(
+                torch.stack([out.double(), Z.double()]).cpu().numpy()
+                if out.shape == Z.shape
+                else None
+            )
         if any(part is None for part in logits):
             raise ValueError(_not_last(self.layer.name))
         return np.concatenate(features), np.concatenate(logits, axis=1)
@@ -136,6 +137,5 @@ def _convex_loss(loss):
     if isinstance(loss, TorchSquaredLoss):
         return SquaredLoss(), loss.scale
     raise ValueError(
-        "objective='last_layer' needs cross-entropy, logistic or squared loss; use "
-        "objective='auto'"
+        "objective='last_layer' needs cross-entropy, logistic or squared loss; use objective='auto'"
     )

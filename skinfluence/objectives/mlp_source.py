@@ -76,9 +76,7 @@ class MlpSource:
                 penalty *= m / steps * ((steps - 1) / size + 1 / last)
                 rule = self.weights
         self.rule = RemovalRule(n, penalty_measure=rule)
-        self.penalties = {
-            name: penalty if name.endswith("weight") else 0.0 for name in self.state
-        }
+        self.penalties = {name: penalty if name.endswith("weight") else 0.0 for name in self.state}
 
     def batch(self, rows):
         """Inputs and targets of training rows."""

@@ -110,9 +110,7 @@ def find_layers(module, slices):
         if not any(s is not None for s in where.values()):
             continue
         kind, d_in, d_out = _structured(child)
-        layers.append(
-            Layer(path, child, where.get("weight"), where.get("bias"), kind, d_in, d_out)
-        )
+        layers.append(Layer(path, child, where.get("weight"), where.get("bias"), kind, d_in, d_out))
         covered.update(names[id(p)] for p in own.values())
     return layers, [name for name in slices if name not in covered]
 

@@ -67,9 +67,16 @@ class SkorchSource:
         self._trainable = {name for name, p in module.named_parameters() if p.requires_grad}
         for p in module.parameters():
             p.requires_grad_(False)
+        self._criterion = criterion
         vars(self._twin).update(module_=module, criterion_=criterion)
         self._whole = copy.deepcopy(net.criterion_).to(self.dtype)
         self.module, self._call = module, _Call(self._twin)
+
+    def __setstate__(self, state):
+        """A net pickles its module apart from all else: give it back the one in use here."""
+        vars(self).update(state)
+        vars(self._twin).update(module_=self.module, criterion_=self._criterion)
+        self._call = _Call(self._twin)
 
     # -- rows ------------------------------------------------------------------------------
     def batch(self, rows):

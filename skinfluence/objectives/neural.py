@@ -130,7 +130,8 @@ class NeuralObjective(Objective):
     @property
     def default_solver(self):
         """By size: a dense factor, CG preconditioned by EKFAC, or EKFAC alone."""
-        if self.n_params <= 2000:
+        n_curved = np.count_nonzero(self.weights) * self.n_outputs
+        if min(self.n_params, n_curved) <= 2000:
             return "direct"
         return "cg" if self.n_params <= 200_000 else "ekfac"
 
@@ -250,9 +251,7 @@ class NeuralObjective(Objective):
         whole = V
         if self._moving is not None:  # reverse mode knows of padding, forward mode does not
             V = V * self._moving
-        length = block_length(
-            8 * (4 * self.n_params + self._width), share=CHUNK_SHARE, smallest=8
-        )
+        length = block_length(8 * (4 * self.n_params + self._width), share=CHUNK_SHARE, smallest=8)
         for part in blocks(len(V), length):
             for index in self.row_blocks(
                 3 * self.dtype.itemsize * self._width * (part.stop - part.start), rows
@@ -296,9 +295,7 @@ class NeuralObjective(Objective):
 
         gradient = torch.func.grad(total)
         with torch.no_grad():
-            return torch.func.vmap(
-                lambda v: torch.func.jvp(gradient, (self.flat,), (v,))[1]
-            )(V)
+            return torch.func.vmap(lambda v: torch.func.jvp(gradient, (self.flat,), (v,))[1])(V)
 
     def _empirical_rows(self, rows, V):
         out = torch.zeros_like(V)

@@ -25,7 +25,7 @@ class ConjugateGradient(DampedSolver):
 
     Parameters
     ----------
-    tol : float, default=1e-2
+    tol : float, default=0.05
         Relative residual ``|v - (C + λ) x| / |v|`` at which a right side is done.
     max_iter : int, default=200
     damping : float or "auto", default="auto"
@@ -68,7 +68,7 @@ class ConjugateGradient(DampedSolver):
 
     def __init__(
         self,
-        tol=1e-2,
+        tol=0.05,
         *,
         max_iter=200,
         damping="auto",

@@ -112,7 +112,8 @@ class KFAC(DampedSolver):
         """Positions, among the parameter arrays, of those outside of every block."""
         covered = {s.start for block in self._blocks for s in (block.weight, block.bias) if s}
         rest = [
-            k for k, name in enumerate(objective.names)
+            k
+            for k, name in enumerate(objective.names)
             if objective.slices[name].start not in covered
         ]
         if rest and self.fallback == "refuse":
@@ -170,8 +171,10 @@ class KFAC(DampedSolver):
 
     def _rest_diagonal(self, objective):
         self._rest_index = np.concatenate(
-            [np.arange(objective.n_params)[objective.slices[objective.names[k]]]
-             for k in self._rest]
+            [
+                np.arange(objective.n_params)[objective.slices[objective.names[k]]]
+                for k in self._rest
+            ]
         )
         diagonal = _diagonal(objective, self._columns, self._rest_index)
         self._rest_values = diagonal + objective.penalty[self._rest_index]

@@ -109,8 +109,13 @@ def fitted(name, *, n=24, seed=0, **options):
     X, y = rows(name, n, seed)
     torch.manual_seed(seed)
     defaults = {
-        "max_epochs": 20, "lr": 0.1, "optimizer": torch.optim.SGD, "batch_size": -1, "verbose": 0,
-        "optimizer__weight_decay": WEIGHT_DECAY, "train_split": None,
+        "max_epochs": 20,
+        "lr": 0.1,
+        "optimizer": torch.optim.SGD,
+        "batch_size": -1,
+        "verbose": 0,
+        "optimizer__weight_decay": WEIGHT_DECAY,
+        "train_split": None,
     }
     modules = {"image": Image, "signal": Signal, "words": Words, "tied": Tied}
     if name == "regression":
@@ -153,6 +158,7 @@ class Oracle:
 
     def gradients(self):
         """Row gradients (n, p), one row at a time."""
+
         def value(theta, x, y):
             return self.loss(self.outputs(theta, x[None])[0], y)
 
@@ -172,6 +178,7 @@ class Oracle:
 
     def hessian(self):
         """Σ ∇²ℓ, by double backward."""
+
         def total(theta):
             Z = self.outputs(theta, self.X)
             return sum(self.loss(z, t) for z, t in zip(Z, self.y, strict=True))
