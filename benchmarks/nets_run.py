@@ -64,6 +64,7 @@ def ours(solver):
         from sklearn.frozen import FrozenEstimator
         from skorch import NeuralNetClassifier, NeuralNetRegressor
 
+        import skinfluence.objectives.neural  # noqa: F401  as rivals are imported by now
         from skinfluence import InfluenceExplainer
 
         classifies = problem.task == "classification"

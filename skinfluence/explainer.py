@@ -544,7 +544,7 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
         return blocks(self.n_rows_, length)
 
     def _query_block(self, n_queries):
-        return block_length(16 * self.objective_.n_params, share=1 / 8)
+        return block_length(32 * self.objective_.n_params, share=1 / 8)
 
     def _group_block(self, n_queries):
         objective = self.objective_

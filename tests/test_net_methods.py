@@ -340,9 +340,8 @@ def test_memory_does_not_grow_with_rows(solver):
         X, y = rng.normal(size=(n, 20)), np.arange(n) % 4
         with config_context(working_memory=64):
             explainer = InfluenceExplainer(FrozenEstimator(net), solver=solver)
-            queries = X[:2].copy(), y[:2]
             peaks.append(
-                peak_kilobytes(lambda e=explainer, X=X, y=y: e.fit(X, y).transform(*queries))
+                peak_kilobytes(lambda e=explainer, X=X, y=y: e.fit(X, y).transform(X[:2], y[:2]))
             )
     # all row gradients would take 4000 × 7504 × 8 bytes = 240 MB
     assert max(peaks) < 100_000

@@ -216,9 +216,9 @@ def test_skorch_default_of_probabilities():
         theirs.removal_gradients().block(slice(None)),
         atol=1e-12,
     )
-    I = np.eye(ours.n_params)
+    identity = np.eye(ours.n_params)
     np.testing.assert_allclose(
-        ours.gauss_newton_product(I), theirs.gauss_newton_product(I), atol=1e-11
+        ours.gauss_newton_product(identity), theirs.gauss_newton_product(identity), atol=1e-11
     )
     proba = theirs.head.proba(theirs.outputs)
     np.testing.assert_allclose(proba, twin.predict_proba(X), atol=1e-12)

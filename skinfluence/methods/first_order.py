@@ -81,8 +81,9 @@ class FirstOrderEffects(Effects):
         return self.solver.solve(np.array(sums, dtype=np.float64).T).T
 
     def adjoint(self, pulled):
-        """One solve a query."""
-        return self.solver.solve(pulled.astype(np.float64).T)
+        """One solve a query, in the dtype of the rows."""
+        solved = self.solver.solve(pulled.astype(np.float64, copy=False).T)
+        return solved.astype(getattr(self.objective, "dtype", np.float64), copy=False)
 
     def linearised(self, adjoint, rows, out=None):
         """One product, in the dtype of the rows."""

@@ -131,7 +131,8 @@ def objective_for(estimator, X, y, sample_weight=None):
     known = sorted(cls.__name__ for cls in objective_for.registry if cls is not object)
     raise TypeError(
         f"no objective is known for {type(estimator).__name__}; supported estimators: "
-        f"{', '.join(known)}, and skorch's nets. Register one with skinfluence.objectives.objective_for.register"
+        f"{', '.join(known)}, and skorch's nets. Register one with "
+        "skinfluence.objectives.objective_for.register"
     )
 
 

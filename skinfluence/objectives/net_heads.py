@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from .heads import BinaryHead, RegressionHead, SoftmaxHead
-from .losses import Loss as OutputLoss
 from .losses import LogisticLoss
+from .losses import Loss as OutputLoss
 from .net_losses import CustomLoss, SoftmaxLoss, SquaredLoss
 from .net_losses import LogisticLoss as TorchLogisticLoss
 

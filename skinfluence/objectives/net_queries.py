@@ -28,21 +28,29 @@ class NeuralRows(Rows):
         """Dense rows on the device."""
         objective = self.objective
         rows = np.arange(self.shape[0])[rows]
+        if objective.weights[rows].all():
+            return self._blocks(rows)
+        used = np.flatnonzero(objective.weights[rows])
         out = torch.zeros(
             len(rows), self.shape[1], dtype=objective.torch_dtype, device=objective.device
         )
-        used = np.flatnonzero(objective.weights[rows])
-        start = 0
-        for index in objective.row_blocks(objective.dtype.itemsize * self.shape[1], rows[used]):
-            where = torch.as_tensor(used[start : start + len(index)], device=objective.device)
-            block = objective.gradients(index)
-            if self._share.any():
-                block += objective.to_torch(self._share[index])[:, None] * self._pulled
-            if self._common is not None:
-                block += self._common
-            out[where] = block
-            start += len(index)
+        if len(used):
+            out[torch.as_tensor(used, device=objective.device)] = self._blocks(rows[used])
         return out
+
+    def _blocks(self, rows):
+        objective = self.objective
+        per_row = objective.dtype.itemsize * self.shape[1]
+        parts = []
+        for index in objective.row_blocks(per_row, rows):
+            part = objective.gradients(index)
+            if self._share.any():
+                share = objective.to_torch(self._share[index])
+                part.addr_(share, self._pulled)
+            if self._common is not None:
+                part += self._common
+            parts.append(part)
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def block(self, rows):
         """Dense rows in the objective's dtype."""

@@ -356,11 +356,21 @@ class NeuralObjective(Objective):
 
     def pull(self, x, C):
         """``J_i' c_i``: (b, n_params) for ``C`` (b, K)."""
-        out = torch.zeros(len(C), self.n_params, dtype=self.torch_dtype, device=self.device)
+        out = torch.empty(len(C), self.n_params, dtype=self.torch_dtype, device=self.device)
         if self._layers:
+            seen = set()
             for layer, a, delta in self.layer_pass(x, C[None]):
                 for part, grad in layer.gradients(a, delta[0]):
-                    out[:, part] += grad
+                    if layer.name in seen:  # a layer used again
+                        out[:, part] += grad
+                    else:
+                        out[:, part] = grad
+                seen.add(layer.name)
+            for layer in self._layers:  # a layer that was not used
+                if layer.name not in seen:
+                    for part in (layer.weight, layer.bias):
+                        if part is not None:
+                            out[:, part] = 0
         if self.uncovered:
             self._pull_uncovered(x, C, out)
         return out
