@@ -47,9 +47,11 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
         How "row removed" is approximated: "influence" (first order, target linearised),
         "infinitesimal_jackknife" (first order, target re-evaluated), "newton" (one Newton step
         without the row), "exact" (the optimum without the row), "refit" (the estimator refitted).
-        "auto" takes "newton" for convex models.
+        "auto" takes "newton" for convex models, "influence" for nets.
     solver : str or Solver, default="auto"
-        What stands in for the inverse Hessian; "auto" takes "direct" for convex models.
+        What stands in for the inverse Hessian; "auto" takes "direct" for convex models
+        and small nets, "cg" (Gauss-Newton, preconditioned by EKFAC) for nets, "ekfac" for large
+        ones.
     target : str or Target, default="auto"
         What is explained: "loss" (needs ``y``), "decision" (a regressor's prediction, a binary
         classifier's decision value, with more classes that of class ``y``, or of the predicted
@@ -544,7 +546,7 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
         return blocks(self.n_rows_, length)
 
     def _query_block(self, n_queries):
-        return block_length(32 * self.objective_.n_params, share=1 / 8)
+        return block_length(4 * self._dtype.itemsize * self.objective_.n_params, share=1 / 8)
 
     def _group_block(self, n_queries):
         objective = self.objective_

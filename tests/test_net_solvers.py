@@ -264,7 +264,7 @@ def test_random_directions_approach_the_exact_expectation():
         EKFAC(),
         KFAC(),
         Diagonal(),
-        ConjugateGradient(1e-8, damping=3.0),
+        ConjugateGradient(1e-8, damping=50.0),
         Nystrom(20),
     ],
     ids=lambda solver: type(solver).__name__,
