@@ -43,7 +43,7 @@ class Meter:
     def _watch(self):
         while self.running:
             self.peak = max(self.peak, _resident())
-            time.sleep(0.005)
+            time.sleep(0.02)
 
 
 def _resident():
@@ -64,7 +64,8 @@ def ours(solver):
         from sklearn.frozen import FrozenEstimator
         from skorch import NeuralNetClassifier, NeuralNetRegressor
 
-        import skinfluence.objectives.neural  # noqa: F401  as rivals are imported by now
+        import skinfluence.objectives.net_sources  # as rivals are imported by now
+        import skinfluence.objectives.neural_newton  # noqa: F401
         from skinfluence import InfluenceExplainer
 
         classifies = problem.task == "classification"

@@ -4,7 +4,7 @@ import numbers
 
 import numpy as np
 
-from .._blocks import block_length, blocks
+from .._blocks import block_length, blocks, working_bytes
 from .damped import DampedSolver, check_curvature, curvature_operator
 
 KINDS = ("gauss_newton", "fisher", "empirical_fisher")
@@ -77,9 +77,13 @@ class KFAC(DampedSolver):
         self._product = curvature_operator(objective, self.curvature)
         self._blocks = layer_blocks(objective)
         self._rest = self._fallback_slices(objective)
-        self._covariances(objective)
+        passes = self._passes(objective)
+        size = np.count_nonzero(objective.weights) * objective.n_outputs * objective._width
+        stored = self.corrected and size * objective.dtype.itemsize < working_bytes() / 32
+        passes = list(passes) if stored else passes
+        self._covariances(objective, passes)
         if self.corrected:
-            self._second_moments(objective)
+            self._second_moments(passes if stored else self._passes(objective))
         if self._rest:
             self._rest_diagonal(objective)
         for block in self._blocks:
@@ -153,20 +157,20 @@ class KFAC(DampedSolver):
         x, _, columns = objective.curvature_columns(rows, self._n_samples, self.random_state)
         return x, columns
 
-    def _covariances(self, objective):
+    def _covariances(self, objective, passes):
         for block in self._blocks:
             block.start(objective)
-        for weights, seen in self._passes(objective):
+        for weights, seen in passes:
             for block, a, delta in seen:
                 block.add_covariances(weights, a, delta)
         total = float(objective.weights.sum())
         for block in self._blocks:
             block.factorise(total)
 
-    def _second_moments(self, objective):
+    def _second_moments(self, passes):
         for block in self._blocks:
             block.values.zero_()
-        for _, seen in self._passes(objective):
+        for _, seen in passes:
             for block, a, delta in seen:
                 block.add_second_moments(a, delta)
 
