@@ -377,7 +377,9 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
         if target.scalar:
             raise ValueError("self_influence needs a target of one row, not a scalar of all")
         out = np.empty(self.n_rows_)
-        for rows in self.effects_.row_blocks(np.arange(self.n_rows_)):
+
+        def work(rows):
+            rows = np.arange(rows.start, rows.stop)
             queries = self.objective_.training_queries(rows)
             targets = self.objective_.training_targets(rows)
             bound = target.bind_queries(self.objective_, queries, targets)
@@ -386,6 +388,8 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
                 out[rows] = (bound.gradient() * moved).sum(axis=1)
             else:
                 out[rows] = bound.paired_changes(moved)
+
+        self._map_rows(work, self._row_slices(1, in_cache=True))
         return out
 
     def parameter_influence(self, rows=None):
@@ -500,7 +504,10 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
             values = bound.changes(self.effects_.outputs(bound.queries, index))
             use(rows, values[None] if bound.target.scalar else values)
 
-        pieces = list(self._row_slices(n_queries, in_cache=True))
+        self._map_rows(work, self._row_slices(n_queries, in_cache=True))
+
+    def _map_rows(self, work, pieces):
+        """Do the pieces on every core where the method allows it, else one after the other."""
         if self.effects_.threaded:
             map_threads(work, pieces)
         else:
@@ -525,7 +532,8 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
         per_row = 8 * (2 * objective.n_params + held)
         length = block_length(per_row, self.batch_size, share=1 / 8)
         if in_cache and self.batch_size is None:
-            length = min(length, max(64, 2**22 // (8 * n_queries * objective.n_outputs)))
+            width = n_queries * objective.n_outputs + objective.n_params
+            length = min(length, max(64, 2**22 // (8 * width)))
         return blocks(self.n_rows_, length)
 
     def _query_block(self, n_queries):

@@ -245,8 +245,10 @@ class StackedEffects(Effects):
 
 def check_lone_rows(objective, rows):
     """Refuse rows that are the only ones of their class."""
-    for row in np.intersect1d(objective.lone_rows(), rows):
-        objective.check_removable([row])
+    lone = objective.lone_rows()
+    if len(lone):
+        for row in np.intersect1d(lone, rows):
+            objective.check_removable([row])
 
 
 def _check_left(left, rows):
