@@ -219,10 +219,8 @@ class LinearObjective(Objective):
         try:
             return block.factorise()
         except LinAlgError:
-            if (block.penalty > 0).all():
-                raise
             self.rank_deficient, self.strictly_convex = True, False
-            return PseudoFactor(block.matrix())
+            return PseudoFactor(block.matrix(), block.gauge)
 
     def _polish(self, theta):
         fit = self.minimise(theta)
@@ -235,9 +233,10 @@ class LinearObjective(Objective):
         self._block = fit.block if self.loss.smooth else None
         if self.rank_deficient:
             warnings.warn(
-                "the columns of X are linearly dependent and nothing penalises them: parameters "
-                "are not identified, and a pseudo-inverse is used. Influence on predictions "
-                "within the span of the training rows is right; on parameters it is not unique.",
+                "the columns of X are linearly dependent and their penalty is zero or negligible: "
+                "parameters are not identified, and a pseudo-inverse is used. Influence on "
+                "predictions within the span of the training rows is right; on parameters it is "
+                "not unique.",
                 UserWarning,
                 stacklevel=2,
             )

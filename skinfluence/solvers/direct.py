@@ -3,7 +3,7 @@
 import numpy as np
 
 from .base import Solver
-from .factor import PrimalFactor, solve_repeated
+from .factor import solve_repeated
 
 
 class Direct(Solver):
@@ -13,6 +13,8 @@ class Direct(Solver):
     ----------
     report_ : dict
         ``form`` ("primal", "dual" or "pseudo-inverse") of each diagonal block of the Hessian.
+    smallest_eigenvalue_, condition_number_ : float
+        Of the Hessian, computed when asked for.
 
     Examples
     --------
@@ -55,14 +57,34 @@ class Direct(Solver):
             ]
         return self._inverses
 
-    def smallest_eigenvalue(self):
-        """Smallest eigenvalue and condition number of the Hessian, known gauges left out."""
-        low, high = np.inf, 0.0
-        for block, factor in zip(self.blocks_, self.factors_, strict=True):
-            if not isinstance(factor, PrimalFactor):
-                low = min(low, float(block.penalty.min()))  # a lower bound: B'B only adds
-            values = np.linalg.eigvalsh(block.matrix()) if isinstance(factor, PrimalFactor) else []
-            skip = 0 if block.gauge is None else block.gauge.shape[1]
-            if len(values):
-                low, high = min(low, float(values[skip])), max(high, float(values[-1]))
-        return low, high / low if low > 0 else np.inf
+    @property
+    def smallest_eigenvalue_(self):
+        """Smallest eigenvalue of the Hessian, known gauges left out."""
+        return self._extremes()[0]
+
+    @property
+    def condition_number_(self):
+        """Largest over smallest eigenvalue of the Hessian, known gauges left out."""
+        low, high = self._extremes()
+        return high / low if low > 0 else np.inf
+
+    def _extremes(self):
+        if not hasattr(self, "_range"):
+            ranges = [_eigenvalue_range(block) for block in self.blocks_]
+            self._range = min(low for low, _ in ranges), max(high for _, high in ranges)
+        return self._range
+
+
+def _eigenvalue_range(block):
+    """Smallest and largest eigenvalue of a block; in dual form from the small matrix.
+
+    With fewer curvature rows than parameters and one penalty for all, the smallest eigenvalue is
+    that penalty; otherwise the dense block decides.
+    """
+    even = (block.penalty == block.penalty[0]).all()
+    if not block.primal and even:
+        kernel = block.rows.kernel(np.ones(block.size))
+        return float(block.penalty[0]), float(np.linalg.eigvalsh(kernel)[-1] + block.penalty[0])
+    values = np.linalg.eigvalsh(block.matrix())
+    gauges = 0 if block.gauge is None else block.gauge.shape[1]
+    return float(values[gauges]), float(values[-1])
