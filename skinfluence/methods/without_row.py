@@ -1,0 +1,110 @@
+"""The objectives of a linear predictor without each row, many rows at once."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .._blocks import block_length, index_blocks
+from ..solvers.factor import split_outputs
+from .newton import LinearNewtonEffects
+
+
+@dataclass
+class Slope:
+    """What :meth:`WithoutRow.slope` found at one point a row.
+
+    Attributes
+    ----------
+    gradient : ndarray of shape (b, n_params)
+    spread : ndarray of shape (b,)
+        How far the outputs of any remaining row have moved: ``max_j |x_j'δ|``, for coupled
+        outputs the largest difference between two of them.
+    step : ndarray of shape (b, n_params)
+        ``M_i⁻¹`` times the gradient, with ``M_i`` the fitted Hessian less the row's own term.
+    decrement : ndarray of shape (b,)
+        Norm of the gradient in ``M_i⁻¹``.
+    """
+
+    gradient: np.ndarray
+    spread: np.ndarray
+    step: np.ndarray
+    decrement: np.ndarray
+
+
+class WithoutRow:
+    """``F_{-i}``, the objective without row ``i`` and with its rules applied again.
+
+    Parameters
+    ----------
+    problem : Problem
+        With an exact solver.
+    """
+
+    def __init__(self, problem):
+        self.objective = problem.objective
+        self.newton = LinearNewtonEffects(problem)
+        self._idle = self.objective.weights == 0
+        self._matrix = None
+
+    def chunks(self, rows):
+        """Pieces of ``rows`` whose (n_rows, piece, K) arrays stay near the cache."""
+        objective = self.objective
+        width = objective.n_rows * objective.n_outputs
+        length = min(block_length(8 * width, share=1 / 64), max(16, 2**19 // width))
+        return list(index_blocks(np.asarray(rows), length))
+
+    def slope(self, rows, delta):
+        """Gradient of ``F_{-i}`` at ``θ̂ + δ_i`` for each row: a :class:`Slope`.
+
+        Sums over rows are of differences from the fit: their rounding is relative to ``δ``.
+        """
+        objective = self.objective
+        n, K, b = objective.n_rows, objective.n_outputs, len(rows)
+        x = objective.design.block(rows, np.float64)
+        phi, rho = objective.rule.factors(rows)
+        moved = objective.design.predict(delta.reshape(b * K, -1)).reshape(n, b, K)
+        moved[rows, np.arange(b)] = 0.0
+        moved[self._idle] = 0.0
+        y = objective.y[:, None]
+        slopes = objective.loss.gradient_change(objective.outputs[:, None, :], moved, y)
+        slopes *= objective.weights[:, None, None]
+        if objective.rule.balanced:
+            slopes *= phi.T[objective.rule.groups][:, :, None]
+        sums = objective.design.tdot(slopes.reshape(n, b * K))
+        gradient = sums.T.reshape(b, -1) + rho[:, None] * objective.penalty.ravel() * delta
+        gradient -= self.newton.released(rows, x)
+        step = self.newton.downdated(x, rows, self.leverages(rows), gradient)
+        decrement = np.sqrt(np.maximum(0.0, np.einsum("ij,ij->i", gradient, step)))
+        return Slope(gradient, _spread(moved), step, decrement)
+
+    def leverages(self, rows):
+        """Leverage blocks of the rows at the fit."""
+        return self.objective.leverage_blocks(self.newton.solver, rows)
+
+    def lengths(self, rows, delta):
+        """``‖δ_i‖`` in the norm of ``M_i``."""
+        objective = self.objective
+        x = objective.design.block(rows, np.float64)
+        own = np.einsum("ikj,ij->ik", delta.reshape(len(rows), objective.n_outputs, -1), x)
+        S = objective.curvature_matrices(rows)
+        squares = self._fitted_squares(delta) - np.einsum("ik,ikc,ic->i", own, S, own)
+        return np.sqrt(np.maximum(0.0, squares))
+
+    def _fitted_squares(self, delta):
+        """``δ_i' H δ_i``."""
+        block = self.newton.solver.blocks_[0]
+        parts = split_outputs(delta.T, block.repeats)
+        if block.size > block.rows.n_rows:
+            inner = block.rows.dot(parts)
+            squares = (inner**2).sum(axis=0) + block.penalty @ parts**2
+        else:
+            if self._matrix is None:
+                self._matrix = block.matrix()
+            squares = np.einsum("jb,jb->b", parts, self._matrix @ parts)
+        return squares.reshape(block.repeats, -1).sum(axis=0)
+
+
+def _spread(moved):
+    if moved.shape[2] == 1:
+        return np.maximum(moved.max(axis=0, initial=0.0), -moved.min(axis=0, initial=0.0))[:, 0]
+    return (moved.max(axis=2) - moved.min(axis=2)).max(axis=0, initial=0.0)
