@@ -72,7 +72,7 @@ class LinearCertificate:
 
     def __init__(self, problem):
         objective = self.objective = problem.objective
-        _check_convex(objective)
+        _check_convex(objective, problem.solver)
         self.solver = problem.solver
         self.without = WithoutRow(problem)
         bounds = objective.loss.relative_bounds
@@ -98,9 +98,10 @@ class LinearCertificate:
         factor = self.solver.factors_[0]
         block = self.solver.blocks_[0]
         skip = 0 if block.gauge is None else block.gauge.shape[1]
-        matrix = block.matrix()
+        matrix = self.without.matrix
         scale = factor.scale if isinstance(factor, PrimalFactor) else np.ones(block.size)
-        self.smallest = float(np.linalg.eigvalsh(matrix)[skip])
+        values = np.linalg.eigvalsh(matrix)
+        self.smallest, self._largest = float(values[skip]), float(values[-1])
         scaled = np.linalg.eigvalsh(matrix * scale[:, None] * scale)
         self.floor = gradient_floor(objective, scale, scaled[skip], self._inverse_norm)
         n, P = objective.n_rows, objective.n_params
@@ -207,12 +208,6 @@ class LinearCertificate:
         with np.errstate(divide="ignore"):
             return self._units * norm / smallest
 
-    @property
-    def _largest(self):
-        """Upper bound of the largest eigenvalue of the Hessian."""
-        block = self.solver.blocks_[0]
-        return float(np.abs(block.matrix()).sum(axis=1).max())
-
     def _own_bound(self, row, delta, gradient, noise):
         """The bound from the Hessian at ``θ_a`` itself, one row at a time."""
         if self.third is None:
@@ -294,18 +289,17 @@ def _reach_at(objective, factor, block, present):
     )
 
 
-def provable(objective):
+def provable(objective, solver):
     """Whether distances to the optimum can be bounded."""
     try:
-        _check_convex(objective)
+        _check_convex(objective, solver)
     except ValueError:
         return False
     return True
 
 
-def _check_convex(objective):
-    singular = objective.rank_deficient or not objective.strictly_convex
-    if singular or any(isinstance(f, PseudoFactor) for f in objective.factorise_blocks()):
+def _check_convex(objective, solver):
+    if not objective.strictly_convex or isinstance(solver.factors_[0], PseudoFactor):
         raise ValueError(
             "error_bound needs a strictly convex objective, and the columns of X are linearly "
             "dependent without a penalty. Add a penalty or drop columns"

@@ -115,6 +115,7 @@ class LinearExactEffects(Effects):
         self.start = newton_effects(self.objective, problem)
         self.engines = {"expansion": 0, "sweep": 0, "damped Newton": 0}
         self._planned, self._asked = False, 0
+        self._lone = self.objective.lone_rows()
         n, p = self.objective.n_rows, self.objective.n_params
         self._bounds, self._known = np.full(n, np.nan), np.zeros(n, dtype=bool)
         self._kept = None
@@ -125,10 +126,13 @@ class LinearExactEffects(Effects):
     def parameters(self, rows):
         """From what was found before, or by the engines."""
         rows = np.asarray(rows)
-        check_lone_rows(self.objective, rows)
+        if len(self._lone):
+            check_lone_rows(self.objective, rows)
         if self._kept is None:
             return self._solve(rows)
-        missing = np.unique(rows[~self._known[rows]])
+        wanted = np.zeros(self.objective.n_rows, dtype=bool)
+        wanted[rows] = True
+        missing = np.flatnonzero(wanted & ~self._known)
         if len(missing):
             missing = self._widened(missing)
             self._kept[missing] = self._solve(missing)
@@ -158,8 +162,7 @@ class LinearExactEffects(Effects):
             length = 8192
             first, last = rows[0] // length * length, -(-(rows[-1] + 1) // length) * length
             wide = np.arange(first, min(last, self.objective.n_rows))
-            wide = np.setdiff1d(wide, self.objective.lone_rows())
-            return wide[~self._known[wide]]
+            return np.setdiff1d(wide[~self._known[wide]], self._lone)
         return rows
 
     def _solve(self, rows):
@@ -180,7 +183,7 @@ class LinearExactEffects(Effects):
             return
         objective = self.objective
         self._certificate = None
-        if provable(objective):
+        if provable(objective, self.problem.solver):
             self._certificate = LinearCertificate(self.problem)
         self._without = WithoutRow(self.problem)
         self._expansion = None
@@ -215,9 +218,8 @@ class LinearExactEffects(Effects):
         def work(part):
             solution = expansion.solve(rows[part], self.tol)
             exact, total = expansion.prove(rows[part], solution)
-            delta[part] = expansion.parameters(solution.delta)
-            lengths = expansion.lengths(rows[part], solution.delta)
-            proved[part] = exact <= self.tol * lengths
+            delta[part] = expansion.parameters(solution.whitened)
+            proved[part] = exact <= self.tol * solution.length
             self._bounds[rows[part]] = self._certificate.euclidean(rows[part]) * total
 
         map_threads(work, blocks(len(rows), 512))

@@ -4,7 +4,10 @@ import numpy as np
 
 
 class Pairs:
-    """The ``d (d + 1) / 2`` pairs of ``d`` coordinates, in rows ``a`` of the upper triangle."""
+    """The ``d (d + 1) / 2`` pairs of ``d`` coordinates, in rows ``a`` of the upper triangle.
+
+    Vectors are columns: every operation runs along contiguous rows, one entry a vector.
+    """
 
     def __init__(self, d):
         stops = np.cumsum(np.arange(d, 0, -1))
@@ -14,18 +17,18 @@ class Pairs:
         self.counts = np.full(self.size, 2.0)
         self.counts[[piece.start for piece in self.slices]] = 1.0
 
-    def of(self, U):
-        """All products of each row of ``U`` (b, d): shape (b, size)."""
-        out = np.empty((len(U), self.size), U.dtype)
+    def of(self, V):
+        """All products of the columns of ``V`` (d, b): shape (size, b)."""
+        out = np.empty((self.size, V.shape[1]), V.dtype)
         for a, piece in enumerate(self.slices):
-            np.multiply(U[:, a:], U[:, a, None], out=out[:, piece])
+            np.multiply(V[a:], V[a], out=out[piece])
         return out
 
     def contract(self, Y, V):
-        """``Y_i v_i`` for symmetric tables ``Y`` (b, size), given by their upper triangle."""
-        out = np.zeros(V.shape, np.result_type(Y, V))
+        """``Y_i v_i`` for symmetric tables ``Y`` (size, b), given by their upper triangle."""
+        out = np.zeros_like(V)
         for a, piece in enumerate(self.slices):
-            part = Y[:, piece]
-            out[:, a] += np.einsum("ij,ij->i", part, V[:, a:])
-            out[:, a + 1 :] += part[:, 1:] * V[:, a, None]
+            part = Y[piece]
+            out[a] += np.einsum("ji,ji->i", part, V[a:])
+            out[a + 1 :] += part[1:] * V[a]
         return out

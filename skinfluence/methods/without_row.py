@@ -1,6 +1,7 @@
 """The objectives of a linear predictor without each row, many rows at once."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -44,13 +45,17 @@ class WithoutRow:
         self.objective = problem.objective
         self.newton = LinearNewtonEffects(problem)
         self._idle = self.objective.weights == 0
-        self._matrix = None
+
+    @cached_property
+    def matrix(self):
+        """The Hessian block at the fit."""
+        return self.newton.solver.blocks_[0].matrix()
 
     def chunks(self, rows):
         """Pieces of ``rows`` whose (n_rows, piece, K) arrays stay near the cache."""
         objective = self.objective
         width = objective.n_rows * objective.n_outputs
-        length = min(block_length(8 * width, share=1 / 64), max(16, 2**19 // width))
+        length = min(block_length(8 * width, share=1 / 64), max(16, 2**17 // width))
         return list(index_blocks(np.asarray(rows), length))
 
     def slope(self, rows, delta):
@@ -98,9 +103,7 @@ class WithoutRow:
             inner = block.rows.dot(parts)
             squares = (inner**2).sum(axis=0) + block.penalty @ parts**2
         else:
-            if self._matrix is None:
-                self._matrix = block.matrix()
-            squares = np.einsum("jb,jb->b", parts, self._matrix @ parts)
+            squares = np.einsum("jb,jb->b", parts, self.matrix @ parts)
         return squares.reshape(block.repeats, -1).sum(axis=0)
 
 

@@ -135,7 +135,7 @@ class LogisticLoss(Loss):
 
     def gradient_change(self, Z, dZ, y):
         """``h E / (1 + p E)`` with ``E = exp(dz) - 1``."""
-        if np.abs(dZ).max(initial=0.0) > 5:  # p E could cancel against 1
+        if _largest(dZ) > 5:  # p E could cancel against 1
             return super().gradient_change(Z, dZ, y)
         out = np.expm1(dZ)
         lower = out * expit(Z)
@@ -202,7 +202,7 @@ class MultinomialLoss(Loss):
 
     def gradient_change(self, Z, dZ, y):
         """``p (E - m) / (1 + m)`` with ``E = exp(dz) - 1`` and ``m = p'E``."""
-        if np.abs(dZ).max(initial=0.0) > 5:  # m could cancel against 1
+        if _largest(dZ) > 5:  # m could cancel against 1
             return super().gradient_change(Z, dZ, y)
         P = softmax(Z, axis=-1)
         out = np.expm1(dZ)
@@ -229,6 +229,10 @@ class MultinomialLoss(Loss):
         k = np.arange(P.shape[-1])
         out[..., k, k] += root
         return out
+
+
+def _largest(values):
+    return max(values.max(initial=0.0), -values.min(initial=0.0))
 
 
 def _signs(y):
