@@ -17,6 +17,7 @@ from dataclasses import replace
 from functools import singledispatch
 
 import numpy as np
+from scipy.linalg import eigh
 
 from .._blocks import blocks, map_threads
 from ..objectives.composite import IndependentOutputs
@@ -175,11 +176,15 @@ class LinearCertificate:
     # -- the bound -------------------------------------------------------------------------
     def bound(self, rows, delta):
         """Bounds on ``‖θ̂ + δ_i - θ_{-i}‖₂``, shape (b,)."""
+        return self.bound_and_rounding(rows, delta)[0]
+
+    def bound_and_rounding(self, rows, delta):
+        """Bounds, and the part of each that is float64 rounding: both (b,)."""
         rows = np.asarray(rows)
-        out = np.empty(len(rows))
+        out = np.empty((2, len(rows)))
 
         def work(part):
-            out[part] = self._bound(rows[part], delta[part])
+            out[:, part] = self._bound(rows[part], delta[part])
 
         map_threads(work, self.without.chunks(np.arange(len(rows))))
         return out
@@ -189,9 +194,10 @@ class LinearCertificate:
         noise = self.rounding(rows, self.without.lengths(rows, delta))
         error = self.error(rows, slope.spread, slope.decrement + noise)
         out = self.distance(rows, slope, error, noise)
+        rounding = self.euclidean(rows) * noise
         for i in np.flatnonzero(~(out < np.inf)):
-            out[i] = self._own_bound(rows[i], delta[i], slope.gradient[i], noise[i])
-        return np.fmin(out, self._strong(rows, slope.gradient, noise))
+            out[i], rounding[i] = self._own_bound(rows[i], delta[i], slope.gradient[i])
+        return np.fmin(out, self._strong(rows, slope.gradient, noise)), rounding
 
     def distance(self, rows, slope, error, noise):
         """Euclidean bound from one in the norm of ``M_i``: by the step, where that is shorter."""
@@ -208,10 +214,10 @@ class LinearCertificate:
         with np.errstate(divide="ignore"):
             return self._units * norm / smallest
 
-    def _own_bound(self, row, delta, gradient, noise):
-        """The bound from the Hessian at ``θ_a`` itself, one row at a time."""
+    def _own_bound(self, row, delta, gradient):
+        """Bound and rounding from the Hessian at ``θ_a`` itself, one row at a time."""
         if self.third is None:
-            return np.inf
+            return np.inf, np.inf
         objective = self.objective
         phi, rho = objective.rule.joint_factors(np.array([row]))
         weights = objective.weights * phi[objective.rule.groups]
@@ -220,22 +226,32 @@ class LinearCertificate:
         try:
             factor = block.factorise()
         except np.linalg.LinAlgError:
-            return np.inf
+            return np.inf, np.inf
         step = solve_repeated(factor, gradient[:, None], block.repeats)[:, 0]
-        skip = 0 if block.gauge is None else block.gauge.shape[1]
-        smallest = float(np.linalg.eigvalsh(block.matrix())[skip])
-        if smallest <= 0:
-            return np.inf
+        smallest, share = self._smallest_at(block)
+        if not (smallest > 0 and share > 0):
+            return np.inf, np.inf
         reach = _reach_at(objective, factor, block, weights > 0)
-        noise = noise * np.sqrt(max(1.0, self._largest / smallest))
+        length = np.sqrt(self.without.fitted_squares(delta[None])[0])
+        noise = (self.floor + self.relative_floor * length) / np.sqrt(share)
         stretch = self.third * np.sqrt(reach)
         nu = np.sqrt(max(0.0, gradient @ step)) + noise
         error = float(_concordant(np.array([nu]), np.array([stretch]))[0])
-        if not np.isfinite(error):
-            return np.inf
         units = self._units / np.sqrt(smallest)
+        if not np.isfinite(error):
+            return np.inf, units * noise
         stepped = self._units * np.linalg.norm(step) + units * noise
-        return min(units * error, stepped + units * np.expm1(stretch * error) * error)
+        stepped += units * np.expm1(stretch * error) * error
+        return min(units * error, stepped), units * noise
+
+    def _smallest_at(self, block):
+        """Smallest eigenvalue of another Hessian, by itself and in units of the fitted one."""
+        gauge, matrix, fitted = block.gauge, block.matrix(), self.without.matrix
+        if gauge is not None:
+            matrix = matrix + self._largest * gauge @ gauge.T
+            fitted = fitted + self._largest * gauge @ gauge.T
+        share = eigh(matrix, fitted, eigvals_only=True, subset_by_index=[0, 0])
+        return float(np.linalg.eigvalsh(matrix)[0]), float(share[0])
 
 
 class StackedCertificate:

@@ -264,15 +264,13 @@ class LinearExactEffects(Effects):
         self.engines["damped Newton"] += len(open_rows)
         if self._certificate is None:
             return
-        bounds = self._certificate.bound(rows[open_rows], delta[open_rows])
-        self._bounds[rows[open_rows]] = bounds
-        self._warn_unproved(rows[open_rows], delta[open_rows], bounds)
+        damped = rows[open_rows], delta[open_rows]
+        bounds, rounding = self._certificate.bound_and_rounding(*damped)
+        self._bounds[damped[0]] = bounds
+        self._warn_unproved(*damped, bounds, rounding)
 
-    def _warn_unproved(self, rows, delta, bounds):
-        noise = self._certificate.rounding(rows, self._without.lengths(rows, delta))
-        allowed = self.tol * np.linalg.norm(delta, axis=1)
-        allowed += 4 * noise * self._certificate.euclidean(rows)
-        bad = ~(bounds <= allowed)
+    def _warn_unproved(self, rows, delta, bounds, rounding):
+        bad = ~(bounds <= self.tol * np.linalg.norm(delta, axis=1) + 4 * rounding)
         if bad.any():
             worst = rows[bad][np.argmax(bounds[bad])]
             warnings.warn(

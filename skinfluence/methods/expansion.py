@@ -137,15 +137,19 @@ class Expansion:
 
         Steps are those of the downdated Hessian. ``shift`` stands for the fourth order and all
         that follows, where it is known. The first steps take the tensors in float32: the bounds
-        rest on the last one.
+        rest on the last one. Rows whose steps do not shrink go back to their start.
         """
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self._solve(rows, tol, start, shift)
+
+    def _solve(self, rows, tol, start, shift):
         U = self._rows(rows)
         h, r = self.objective.curvatures[rows], self.objective.residuals[rows, 0]
         t = 0.5 * self._third[rows]
         left = 1 - h * _dot(U, U)
         reach = np.sqrt(self.certificate.reach(rows))
-        delta = U * (r / left) if start is None else start
-        extra = 0.0 if shift is None else shift
+        first = delta = U * (r / left) if start is None else start
+        extra, residual = (0.0 if shift is None else shift), np.inf
         fixed_at = None
         for it in range(self.max_iter):
             own = _dot(U, delta)
@@ -160,13 +164,15 @@ class Expansion:
             step = g + U * (h * inner / left)
             before, delta = delta, delta - step
             lengths = np.fmax(_norm(delta), _norm(before))
-            residual = self.bounds[0] * reach * lengths * _length(U, h, step)
-            if it >= (2 if start is None else 0) and (residual <= 0.1 * tol * lengths).all():
+            last, residual = residual, self.bounds[0] * reach * lengths * _length(U, h, step)
+            good = (residual <= 0.1 * tol * lengths) | ~(residual < 0.5 * last)
+            if it >= (2 if start is None else 0) and good.all():
                 break
         if fixed_at is not None:
             ball = reach * np.fmax(lengths, _norm(fixed_at))
             residual += self._cubed(ball) * _length(U, h, delta - fixed_at)
-        residual = np.where(np.isfinite(residual), residual, np.inf)
+        lost = ~(residual <= 0.1 * lengths)
+        delta[:, lost], residual[lost] = first[:, lost], np.inf
         return Solution(delta, _length(U, h, delta), residual, reach * lengths)
 
     def _tensors32(self, rows, U, delta, own, fourth):

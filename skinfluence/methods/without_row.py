@@ -92,10 +92,10 @@ class WithoutRow:
         x = objective.design.block(rows, np.float64)
         own = np.einsum("ikj,ij->ik", delta.reshape(len(rows), objective.n_outputs, -1), x)
         S = objective.curvature_matrices(rows)
-        squares = self._fitted_squares(delta) - np.einsum("ik,ikc,ic->i", own, S, own)
+        squares = self.fitted_squares(delta) - np.einsum("ik,ikc,ic->i", own, S, own)
         return np.sqrt(np.maximum(0.0, squares))
 
-    def _fitted_squares(self, delta):
+    def fitted_squares(self, delta):
         """``δ_i' H δ_i``."""
         block = self.newton.solver.blocks_[0]
         parts = split_outputs(delta.T, block.repeats)
