@@ -178,7 +178,8 @@ def test_slow_rows_go_to_damped_newton(n_classes):
     assert largest_error(moved[rows], refitted(explainer, estimator, X, y, rows)) < 1e-8
     for row in rows[:4]:
         true = reference(explainer.objective_, row)
-        assert np.linalg.norm(moved[row] - true) <= 1e-8 * np.linalg.norm(true)
+        # the reference itself is a difference of two parameter vectors, each rounded
+        assert np.linalg.norm(moved[row] - true) <= 1e-8 * np.linalg.norm(true) + 1e-13
 
 
 def test_squared_loss_is_the_newton_step():

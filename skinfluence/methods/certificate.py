@@ -96,15 +96,13 @@ class LinearCertificate:
 
     def _measure_hessian(self):
         objective = self.objective
-        factor = self.solver.factors_[0]
-        block = self.solver.blocks_[0]
+        factor, block = self.solver.factors_[0], self.solver.blocks_[0]
         skip = 0 if block.gauge is None else block.gauge.shape[1]
         matrix = self.without.matrix
         scale = factor.scale if isinstance(factor, PrimalFactor) else np.ones(block.size)
         values = np.linalg.eigvalsh(matrix)
         self.smallest, self._largest = float(values[skip]), float(values[-1])
         scaled = np.linalg.eigvalsh(matrix * scale[:, None] * scale)
-        self.floor = gradient_floor(objective, scale, scaled[skip], self._inverse_norm)
         n, P = objective.n_rows, objective.n_params
         condition = scaled[-1] / scaled[skip]
         self.relative_floor = UNIT * np.sqrt(P) * (n + 4 * P * np.sqrt(condition))
@@ -113,11 +111,7 @@ class LinearCertificate:
                 "the Hessian is singular to working precision: the objective is not strictly "
                 "convex and the distance to its minimum has no bound. Add a penalty"
             )
-
-    def _inverse_norm(self, gradient):
-        block, factor = self.solver.blocks_[0], self.solver.factors_[0]
-        step = solve_repeated(factor, gradient[:, None], block.repeats)[:, 0]
-        return float(np.sqrt(max(0.0, gradient @ step)))
+        self.floor = gradient_floor(objective, self.solver, self.smallest)
 
     # -- parts of the bound ----------------------------------------------------------------
     def left(self, rows):
@@ -196,7 +190,7 @@ class LinearCertificate:
         out = self.distance(rows, slope, error, noise)
         rounding = self.euclidean(rows) * noise
         for i in np.flatnonzero(~(out < np.inf)):
-            out[i], rounding[i] = self._own_bound(rows[i], delta[i], slope.gradient[i])
+            out[i], rounding[i] = self._far_bound(rows[i], delta[i], slope.gradient[i])
         return np.fmin(out, self._strong(rows, slope.gradient, noise)), rounding
 
     def distance(self, rows, slope, error, noise):
@@ -214,10 +208,33 @@ class LinearCertificate:
         with np.errstate(divide="ignore"):
             return self._units * norm / smallest
 
-    def _own_bound(self, row, delta, gradient):
-        """Bound and rounding from the Hessian at ``θ_a`` itself, one row at a time."""
+    def _far_bound(self, row, delta, gradient):
+        """Where ``M_i`` tells nothing: the Hessian at ``θ_a``, else the way to the optimum."""
+        _, bound, rounding = self.own_step(row, delta, gradient)
+        if np.isfinite(bound) or self.third is None:
+            return bound, rounding
+        optimum = self.without.minimum(np.array([row]), delta)
+        optimum, left, rounding = self.refine(row, optimum)
+        return self._units * np.linalg.norm(delta - optimum) + left, rounding
+
+    def refine(self, row, delta):
+        """Newton steps from a point close to the optimum, and the bound at the last.
+
+        Gradients are those of differences from the fit, precise relative to ``delta``, which those
+        of the whole objective are not.
+        """
+        for _ in range(3):
+            gradient = self.without.slope(np.array([row]), delta[None]).gradient[0]
+            step, bound, rounding = self.own_step(row, delta, gradient)
+            if not np.isfinite(bound) or np.linalg.norm(step) <= 1e-12 * np.linalg.norm(delta):
+                break
+            delta = delta - step
+        return delta, bound, rounding
+
+    def own_step(self, row, delta, gradient):
+        """Newton step by the Hessian at ``θ_a`` itself, and the bound and rounding it gives."""
         if self.third is None:
-            return np.inf, np.inf
+            return np.zeros_like(delta), np.inf, np.inf
         objective = self.objective
         phi, rho = objective.rule.joint_factors(np.array([row]))
         weights = objective.weights * phi[objective.rule.groups]
@@ -226,11 +243,11 @@ class LinearCertificate:
         try:
             factor = block.factorise()
         except np.linalg.LinAlgError:
-            return np.inf, np.inf
+            return np.zeros_like(delta), np.inf, np.inf
         step = solve_repeated(factor, gradient[:, None], block.repeats)[:, 0]
         smallest, share = self._smallest_at(block)
         if not (smallest > 0 and share > 0):
-            return np.inf, np.inf
+            return step, np.inf, np.inf
         reach = _reach_at(objective, factor, block, weights > 0)
         length = np.sqrt(self.without.fitted_squares(delta[None])[0])
         noise = (self.floor + self.relative_floor * length) / np.sqrt(share)
@@ -239,10 +256,10 @@ class LinearCertificate:
         error = float(_concordant(np.array([nu]), np.array([stretch]))[0])
         units = self._units / np.sqrt(smallest)
         if not np.isfinite(error):
-            return np.inf, units * noise
+            return step, np.inf, units * noise
         stepped = self._units * np.linalg.norm(step) + units * noise
         stepped += units * np.expm1(stretch * error) * error
-        return min(units * error, stepped), units * noise
+        return step, min(units * error, stepped), units * noise
 
     def _smallest_at(self, block):
         """Smallest eigenvalue of another Hessian, by itself and in units of the fitted one."""

@@ -113,6 +113,7 @@ class LinearExactEffects(Effects):
         super().__init__(problem)
         self.tol = tol
         self.start = newton_effects(self.objective, problem)
+        self._without = WithoutRow(problem)
         self.engines = {"expansion": 0, "sweep": 0, "damped Newton": 0}
         self._planned, self._asked = False, 0
         self._lone = self.objective.lone_rows()
@@ -142,7 +143,7 @@ class LinearExactEffects(Effects):
     def joint_parameters(self, groups):
         """Group by group, re-linearised until the step is small."""
         starts = self.start.joint_parameters(groups)
-        return np.array([self._minimum(g, s) for g, s in zip(groups, starts, strict=True)])
+        return np.array([self._without.minimum(g, s) for g, s in zip(groups, starts, strict=True)])
 
     def error_bound(self, rows):
         """Bounds proved for the rows, (b,): distance of the parameters to the optimum."""
@@ -182,10 +183,8 @@ class LinearExactEffects(Effects):
         if self._planned:
             return
         objective = self.objective
-        self._certificate = None
         if provable(objective, self.problem.solver):
             self._certificate = LinearCertificate(self.problem)
-        self._without = WithoutRow(self.problem)
         self._expansion = None
         bounds = objective.loss.relative_bounds
         self._expandable = (
@@ -259,15 +258,16 @@ class LinearExactEffects(Effects):
         if len(open_rows) == 0:
             return
         starts = self._newton(rows[open_rows])[0]
-        for i, start in zip(open_rows, starts, strict=True):
-            delta[i] = self._minimum(rows[[i]], start)
+        rounding = np.empty(len(open_rows))
+        for k, (i, start) in enumerate(zip(open_rows, starts, strict=True)):
+            delta[i] = self._without.minimum(rows[[i]], start)
+            if self._certificate is not None:
+                refined = self._certificate.refine(rows[i], delta[i])
+                delta[i], self._bounds[rows[i]], rounding[k] = refined
         self.engines["damped Newton"] += len(open_rows)
-        if self._certificate is None:
-            return
-        damped = rows[open_rows], delta[open_rows]
-        bounds, rounding = self._certificate.bound_and_rounding(*damped)
-        self._bounds[damped[0]] = bounds
-        self._warn_unproved(*damped, bounds, rounding)
+        if self._certificate is not None:
+            damped = rows[open_rows]
+            self._warn_unproved(damped, delta[open_rows], self._bounds[damped], rounding)
 
     def _warn_unproved(self, rows, delta, bounds, rounding):
         bad = ~(bounds <= self.tol * np.linalg.norm(delta, axis=1) + 4 * rounding)
@@ -280,16 +280,6 @@ class LinearExactEffects(Effects):
                 ConvergenceWarning,
                 stacklevel=2,
             )
-
-    def _minimum(self, rows, start):
-        """Damped Newton without ``rows``."""
-        objective = self.objective
-        objective.check_removable(rows)
-        phi, rho = objective.rule.joint_factors(rows)
-        weights = objective.weights * phi[objective.rule.groups]
-        weights[rows] = 0.0
-        fit = objective.minimise(objective.theta + start, weights, rho)
-        return fit.theta - objective.theta
 
 
 def _pair_cost(d):

@@ -244,7 +244,9 @@ class Expansion:
         start = self._unwhitening @ delta.T
         own = _dot(U, start)
         model = start + 0.5 * (self._cubic @ self.pairs.of(start))
-        model -= U * (h * own + 0.5 * self._third[rows] * own**2 + self.objective.residuals[rows, 0])
+        model -= U * (
+            h * own + 0.5 * self._third[rows] * own**2 + self.objective.residuals[rows, 0]
+        )
         shift = self.whitening @ slope.gradient.T - model
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             solution = self.solve(rows, tol, start, shift)

@@ -82,6 +82,23 @@ class WithoutRow:
         decrement = np.sqrt(np.maximum(0.0, np.einsum("ij,ij->i", gradient, step)))
         return Slope(gradient, _spread(moved), step, decrement)
 
+    def minimum(self, rows, start):
+        """Optimum without ``rows`` together, by damped Newton from ``θ̂ + start``, minus ``θ̂``."""
+        objective = self.objective
+        objective.check_removable(rows)
+        phi, rho = objective.rule.joint_factors(rows)
+        weights = objective.weights * phi[objective.rule.groups]
+        weights[rows] = 0.0
+        known = objective.rank_deficient, objective.strictly_convex
+        fit = objective.minimise(objective.theta + start, weights, rho)
+        if objective.rank_deficient and not known[0]:
+            objective.rank_deficient, objective.strictly_convex = known
+            raise ValueError(
+                f"without rows {np.asarray(rows)[:5].tolist()} the columns of X are linearly "
+                "dependent and nothing penalises them: the fit is not identified. Add a penalty"
+            )
+        return fit.theta - objective.theta
+
     def leverages(self, rows):
         """Leverage blocks of the rows at the fit."""
         return self.objective.leverage_blocks(self.newton.solver, rows)
