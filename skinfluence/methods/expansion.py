@@ -250,8 +250,11 @@ class Expansion:
         shift = self.whitening @ slope.gradient.T - model
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             solution = self.solve(rows, tol, start, shift)
-            beyond = np.sqrt(certificate.reach(rows) / certificate.left(rows)) * error
-            ball = np.fmax(solution.spread, slope.spread + beyond)
+            reach = np.sqrt(certificate.reach(rows))
+            beyond = reach * np.fmax(
+                _norm(solution.whitened - start), error / np.sqrt(certificate.left(rows))
+            )
+            ball = slope.spread + beyond
             lower = 1 - self.bounds[0] * ball
             bound = (solution.residual + self._cubed(ball) * error) / lower
         return self.parameters(solution.whitened), np.where(lower > 0, bound, np.inf)

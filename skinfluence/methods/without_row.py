@@ -44,7 +44,8 @@ class WithoutRow:
     def __init__(self, problem):
         self.objective = problem.objective
         self.newton = LinearNewtonEffects(problem)
-        self._idle = self.objective.weights == 0
+        idle = self.objective.weights == 0
+        self._idle = idle if idle.any() else None
 
     @cached_property
     def matrix(self):
@@ -69,7 +70,8 @@ class WithoutRow:
         phi, rho = objective.rule.factors(rows)
         moved = objective.design.predict(delta.reshape(b * K, -1)).reshape(n, b, K)
         moved[rows, np.arange(b)] = 0.0
-        moved[self._idle] = 0.0
+        if self._idle is not None:
+            moved[self._idle] = 0.0
         y = objective.y[:, None]
         slopes = objective.loss.gradient_change(objective.outputs[:, None, :], moved, y)
         slopes *= objective.weights[:, None, None]
