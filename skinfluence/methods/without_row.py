@@ -44,6 +44,7 @@ class WithoutRow:
     def __init__(self, problem):
         self.objective = problem.objective
         self.newton = LinearNewtonEffects(problem)
+        self._fitted = np.ascontiguousarray(self.objective.outputs.T).T[None]
         idle = self.objective.weights == 0
         self._idle = idle if idle.any() else None
 
@@ -68,17 +69,17 @@ class WithoutRow:
         n, K, b = objective.n_rows, objective.n_outputs, len(rows)
         x = objective.design.block(rows, np.float64)
         phi, rho = objective.rule.factors(rows)
-        moved = objective.design.predict(delta.reshape(b * K, -1)).reshape(n, b, K)
-        moved[rows, np.arange(b)] = 0.0
+        moved = _outputs(objective.design, delta.reshape(b * K, -1)).reshape(b, K, n)
+        moved = moved.transpose(0, 2, 1)  # shape (b, n, K), the rows contiguous in memory
+        moved[np.arange(b), rows] = 0.0
         if self._idle is not None:
-            moved[self._idle] = 0.0
-        y = objective.y[:, None]
-        slopes = objective.loss.gradient_change(objective.outputs[:, None, :], moved, y)
-        slopes *= objective.weights[:, None, None]
+            moved[:, self._idle] = 0.0
+        slopes = objective.loss.gradient_change(self._fitted, moved, objective.y)
+        slopes *= objective.weights[:, None]
         if objective.rule.balanced:
-            slopes *= phi.T[objective.rule.groups][:, :, None]
-        sums = objective.design.tdot(slopes.reshape(n, b * K))
-        gradient = sums.T.reshape(b, -1) + rho[:, None] * objective.penalty.ravel() * delta
+            slopes *= phi[:, objective.rule.groups][:, :, None]
+        sums = _sums(objective.design, slopes.transpose(0, 2, 1).reshape(b * K, n))
+        gradient = sums.reshape(b, -1) + rho[:, None] * objective.penalty.ravel() * delta
         gradient -= self.newton.released(rows, x)
         step = self.newton.downdated(x, rows, self.leverages(rows), gradient)
         decrement = np.sqrt(np.maximum(0.0, np.einsum("ij,ij->i", gradient, step)))
@@ -126,7 +127,29 @@ class WithoutRow:
         return squares.reshape(block.repeats, -1).sum(axis=0)
 
 
+def _outputs(design, coef):
+    """Outputs of all rows for each of ``coef`` (m, d): (m, n), contiguous along the rows."""
+    if design.sparse or design.dtype != np.float64:
+        return np.ascontiguousarray(design.predict(coef).T)
+    if design.intercept is None:
+        return coef @ design.X.T
+    out = coef[:, :-1] @ design.X.T
+    out += design.intercept * coef[:, -1:]
+    return out
+
+
+def _sums(design, slopes):
+    """``slopes @ rows`` for ``slopes`` of shape (m, n): (m, d)."""
+    if design.sparse or design.dtype != np.float64:
+        return np.ascontiguousarray(design.tdot(slopes.T).T)
+    top = slopes @ design.X
+    if design.intercept is None:
+        return top
+    return np.concatenate([top, design.intercept * slopes.sum(axis=1, keepdims=True)], axis=1)
+
+
 def _spread(moved):
+    """Largest move over the rows, for coupled outputs the largest range: (b,)."""
     if moved.shape[2] == 1:
-        return np.maximum(moved.max(axis=0, initial=0.0), -moved.min(axis=0, initial=0.0))[:, 0]
-    return (moved.max(axis=2) - moved.min(axis=2)).max(axis=0, initial=0.0)
+        return np.maximum(moved.max(axis=1), -moved.min(axis=1))[:, 0]
+    return (moved.max(axis=2) - moved.min(axis=2)).max(axis=1)
