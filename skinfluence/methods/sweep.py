@@ -53,14 +53,16 @@ class Sweep:
             part, start = rows[active], delta[active]
             slope = self.without.slope(part, start)
             lengths = self.without.lengths(part, start)
-            delta[active], left, noise = self._step(part, start, slope, lengths, last)
-            good = left <= self.tol * lengths + 4 * noise
-            done[active] = good
-            bounds[active] = self._euclidean(part, left)
+            delta[active], left, noise, total = self._step(part, start, slope, lengths, last)
+            good = left <= self.tol * lengths
             with np.errstate(invalid="ignore"):
-                slow = ~np.isfinite(slope.decrement) | (
-                    (slope.decrement > 0.5 * last) if it > 1 else False
-                )
+                slow = ~np.isfinite(slope.decrement)
+                if it > 1:
+                    slow |= slope.decrement > 0.5 * last
+            # steps that no longer shrink, and are within what rounding can be, are at the end
+            good |= slow & (left <= self.tol * lengths + 4 * noise)
+            done[active] = good
+            bounds[active] = self._euclidean(part, total)
             going = ~good & ~slow
             active, last = active[going], slope.decrement[going]
             if len(active) == 0:
@@ -68,7 +70,7 @@ class Sweep:
         return delta, bounds, done
 
     def _step(self, rows, delta, slope, lengths, last):
-        """Next points, how far from the optimum they can be, and the share of rounding in it."""
+        """Next points, how far from the optimum they can be, and rounding alone and added."""
         moved = delta - slope.step
         if self.certificate is None:
             with np.errstate(invalid="ignore", divide="ignore"):
@@ -76,10 +78,11 @@ class Sweep:
                 left = slope.decrement * rate / (1 - rate)
             left = np.where((rate > 0) & (rate < 0.9), left, np.inf)
             left[slope.decrement == 0] = 0.0
-            return moved, np.where(np.isinf(last), np.inf, left), np.zeros(len(rows))
+            left = np.where(np.isinf(last), np.inf, left)
+            return moved, left, np.zeros(len(rows)), left
         certificate = self.certificate
         noise = certificate.rounding(rows, lengths)
-        error = certificate.error(rows, slope.spread, slope.decrement + noise)
+        error = certificate.error(rows, slope.spread, slope.decrement)
         with np.errstate(invalid="ignore"):
             left = certificate.contraction(rows, slope.spread, error) * error
         left = np.where(np.isnan(left), np.inf, left)
@@ -87,7 +90,10 @@ class Sweep:
             corrected, after = self.expansion.correct(rows, delta, slope, error, self.tol)
             better = after < left
             moved[better], left[better] = corrected[better], after[better]
-        return moved, left + noise, noise
+        with np.errstate(invalid="ignore"):
+            rounding = certificate.error(rows, slope.spread, slope.decrement + noise) - error
+        rounding = np.where(np.isfinite(rounding), rounding, np.inf)
+        return moved, left, noise, left + noise + rounding
 
     def _euclidean(self, rows, left):
         if self.certificate is None:
