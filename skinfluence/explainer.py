@@ -417,6 +417,49 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
             values, self.objective_.parameter_names, self.get_feature_names_out()[rows]
         )
 
+    def error_bound(self, rows=None):
+        """How far the parameters without each row can be from the truth, proved.
+
+        Parameters
+        ----------
+        rows : array-like of int, optional
+            Which training rows; default all.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,)
+            Upper bound on the Euclidean norm of ``parameter_influence`` minus its true value, from
+            the gradient of the objective without the row, float64 rounding included. Infinite
+            where nothing can be proved, as when a row carries the fit nearly alone.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the objective is no linear predictor, is not strictly convex, or its loss has no
+            known bound on the third derivative and the penalty leaves a parameter out.
+
+        References
+        ----------
+        Sun, T. and Tran-Dinh, Q. (2019). Generalized self-concordant functions: a recipe for
+        Newton-type methods. Mathematical Programming 178. https://arxiv.org/abs/1703.04599
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_breast_cancer
+        >>> from sklearn.linear_model import LogisticRegression
+        >>> from sklearn.preprocessing import scale
+        >>> from skinfluence import InfluenceExplainer
+        >>> X, y = load_breast_cancer(return_X_y=True)
+        >>> explainer = InfluenceExplainer(LogisticRegression()).fit(scale(X), y)
+        >>> bool((explainer.error_bound() < 1).all())
+        True
+        """
+        check_is_fitted(self)
+        rows = self._check_rows(np.arange(self.n_rows_) if rows is None else rows)
+        return np.concatenate(
+            [self.effects_.error_bound(part) for part in self.effects_.row_blocks(rows)]
+        )
+
     def group_influence(self, groups, X, y=None):
         """Influence of groups of training rows, each removed jointly, on each query.
 

@@ -96,6 +96,10 @@ class PrimalFactor:
         """``H⁻¹``."""
         return self.solve(np.eye(len(self.scale)))
 
+    def cholesky(self):
+        """``(C, s)`` with ``diag(s) H diag(s) = C C'``, ``C`` lower triangular."""
+        return np.tril(self._cholesky[0]), self.scale
+
 
 class PseudoFactor:
     """Generalised inverse of a positive semi-definite matrix, known gauges fixed."""
