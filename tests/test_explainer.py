@@ -140,7 +140,9 @@ def test_influence_is_the_linear_part_of_the_jackknife():
     assert_allclose(influence, jackknife, rtol=1e-10, atol=1e-13)
 
 
-@pytest.mark.parametrize("method", ["influence", "infinitesimal_jackknife", "newton", "exact"])
+@pytest.mark.parametrize(
+    "method", ["influence", "infinitesimal_jackknife", "newton", Exact(tol=1e-12)], ids=str
+)
 @pytest.mark.parametrize("y", [BINARY, MANY], ids=["binary", "many"])
 def test_every_view_agrees_with_transform(method, y):
     explainer = fitted(method, y=y)
