@@ -200,6 +200,10 @@ class HuberObjective(Objective):
         basis[0, self.n_features] = 1.0
         return KroneckerRows(self.curvature_design, slopes[:, :1], rest[:, None], basis)
 
+    def leverage_bound(self, solver):
+        """None is known."""
+        return np.inf
+
     def output_leverages(self, solver, rows):
         """``h_i a_i' H⁻¹ a_i`` with ``a_i`` the curvature row."""
         x = self.curvature_design.block(rows, np.float64)

@@ -1,5 +1,7 @@
 """Linear predictors with an L1 penalty: ``F(θ) + Σ_j λ_j |θ_j|``, on the active set."""
 
+import warnings
+
 import numpy as np
 from scipy.linalg import LinAlgError
 
@@ -40,6 +42,14 @@ class SparseObjective(LinearObjective):
     def penalty_gradient(self, theta):
         """Gradient of the penalty; zero for the L1 penalty of a zero parameter."""
         return super().penalty_gradient(theta) + self.l1 * np.sign(theta)
+
+    def gauge(self):
+        """As without L1, but an L1 penalty holds a shift as a quadratic one does."""
+        gauge = super().gauge()
+        if gauge is None:
+            return None
+        free = (self.l1[:, None] * np.abs(gauge)).sum(axis=0) == 0
+        return gauge[:, free] if free.any() else None
 
     def residual(self, theta, gradient, rho=1.0):
         """How far each parameter is from optimality, ``gradient`` with the L1 part at zero as 0."""
@@ -126,6 +136,28 @@ class SparseObjective(LinearObjective):
         raise ValueError("the active set did not settle: are columns of X linearly dependent?")
 
     # -- the active set --------------------------------------------------------------------
+    def _settle(self, fit):
+        if self._shiftable(fit.theta):
+            self.strictly_convex = False
+            warnings.warn(
+                "with an even number of classes and L1 alone, a shift common to the classes' "
+                "coefficients of a feature costs nothing: decision values of single classes are "
+                "not identified. Influence on losses and probabilities is right; use l1_ratio < 1 "
+                "for decision values.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return super()._settle(fit)
+
+    def _shiftable(self, theta):
+        """Whether ``Σ_k |w_kj + c|`` is flat in ``c``: an even K with distinct middle values."""
+        K = self.n_outputs
+        if self.loss.scalar or K % 2:
+            return False
+        middle = np.sort(theta.reshape(K, self.d), axis=0)[K // 2 - 1 : K // 2 + 1]
+        held = (self.penalty > 0).any(axis=0) | (self.l1.reshape(K, self.d) == 0).any(axis=0)
+        return bool((~held & (middle[1] > middle[0])).any())
+
     def _set_theta(self, theta):
         super()._set_theta(theta)
         self.active = (theta != 0) | (self.l1 == 0)

@@ -5,7 +5,6 @@ from sklearn.linear_model import (
     ElasticNet,
     ElasticNetCV,
     GammaRegressor,
-    HuberRegressor,
     Lasso,
     LassoCV,
     LogisticRegression,
@@ -15,7 +14,8 @@ from sklearn.linear_model import (
 from sklearn.svm import LinearSVC, LinearSVR
 
 from ..common import Case
-from .linear import BINARY, MANY, TWO, VALUES, WEIGHTS, WIDE, WIDE_Y, X
+from ..reference_fits import TightHuber
+from .linear import TWO, VALUES, WEIGHTS, WIDE, WIDE_Y, X
 
 rng = np.random.default_rng(1)
 RATE = np.exp(X @ np.array([0.3, -0.2, 0.1, 0.4]) + 0.5)
@@ -23,6 +23,14 @@ COUNTS = rng.poisson(RATE).astype(float)
 COSTS = RATE * rng.gamma(2.0, 0.5, len(X))
 HEAVY = VALUES + 0.3 * rng.standard_t(1.5, len(X))
 MIXED = np.where(COUNTS > 1, COSTS, 0.0)
+# Ten columns: with fewer, as many rows as columns lie at the margin of a linear SVM, and hold it.
+TEN = rng.standard_normal((60, 10))
+SCORES = TEN @ rng.standard_normal((10, 3)) + 1.5 * rng.gumbel(size=(60, 3))
+FIRST = np.abs(SCORES[:, 0] - SCORES[:, 1]).argsort()  # row 0 lies inside the margin
+TEN, SCORES = TEN[FIRST], SCORES[FIRST]
+SIDE = np.where(SCORES[:, 0] > SCORES[:, 1], "yes", "no")
+THREE = np.array(["a", "b", "c"])[SCORES.argmax(axis=1)]
+SCORE = SCORES[:, 0]
 NEWTON = {"solver": "newton-cholesky", "tol": 1e-12, "max_iter": 1000}
 
 
@@ -32,11 +40,11 @@ def poisson(**options):
 
 def svc(**options):
     """liblinear pushed to its limit: below 1e-12 its shrinking stalls."""
-    return LinearSVC(**{"tol": 1e-11, "max_iter": 100_000, "C": 0.3, "random_state": 0} | options)
+    return LinearSVC(**{"tol": 1e-11, "max_iter": 100_000, "C": 0.1, "dual": True, "random_state": 0} | options)
 
 
 def svr(**options):
-    return LinearSVR(**{"tol": 1e-11, "max_iter": 100_000, "C": 0.3, "random_state": 0} | options)
+    return LinearSVR(**{"tol": 1e-11, "max_iter": 100_000, "C": 0.1, "dual": True, "random_state": 0} | options)
 
 
 def lasso(kind=Lasso, **options):
@@ -49,17 +57,20 @@ def sparse_logistic(**options):
     )
 
 
-LIBLINEAR = {
+KINKED = {
     "derivative": 1e-4,
     "exact": 1e-6,
-    "why": "liblinear stops before rounding",
+    "ordered": False,
+    "why": "liblinear's dual steps end at rounding of 1e-11 of the duals",
 }
-HUBER = {
-    "derivative": 1e-4,
-    "exact": 1e-5,
-    "why": "HuberRegressor's lbfgs stops at its line search's resolution",
+LIBLINEAR = {"derivative": 1e-4, "exact": 1e-6, "why": KINKED["why"]}
+TRON = {
+    "derivative": 1e-3,
+    "exact": 1e-4,
+    "why": "liblinear's inner conjugate gradients stop at 0.1 relative",
 }
 SAGA = {"derivative": 1e-4, "exact": 1e-7, "why": "saga's own tolerance"}
+SQUARED_TUBE = "squared_epsilon_insensitive"
 
 CASES = [
     Case("poisson", poisson(alpha=0.1), X, COUNTS),
@@ -72,49 +83,35 @@ CASES = [
     Case("tweedie-normal", TweedieRegressor(power=0, alpha=0.1, **NEWTON), X, VALUES, WEIGHTS),
     Case("tweedie-1.5", TweedieRegressor(power=1.5, alpha=0.1, **NEWTON), X, MIXED, WEIGHTS),
     Case("tweedie-1.9", TweedieRegressor(power=1.9, alpha=0.0, **NEWTON), X, MIXED),
-    Case("svc-squared", svc(), X, BINARY, **LIBLINEAR),
-    Case("svc-squared-weights", svc(C=3.0, intercept_scaling=10.0), X, BINARY, WEIGHTS, **LIBLINEAR),
-    Case("svc-squared-primal", svc(dual=False), X, BINARY, WEIGHTS, **LIBLINEAR),
-    Case("svc-squared-no-intercept", svc(fit_intercept=False), X, BINARY, WEIGHTS, **LIBLINEAR),
-    Case("svc-squared-many", svc(), X, MANY, WEIGHTS, **LIBLINEAR),
-    Case("svc-squared-balanced", svc(class_weight="balanced"), X, BINARY, WEIGHTS, **LIBLINEAR),
-    Case("svc-balanced-many", svc(class_weight="balanced"), X, MANY, WEIGHTS, **LIBLINEAR),
-    Case("svc-dict-many", svc(class_weight={"a": 3.0, "b": 0.5}), X, MANY, **LIBLINEAR),
-    Case("svc-hinge", svc(loss="hinge"), X, BINARY, **LIBLINEAR),
-    Case("svc-hinge-weights", svc(loss="hinge", C=2.0), X, BINARY, WEIGHTS, **LIBLINEAR),
-    Case("svc-hinge-many", svc(loss="hinge"), X, MANY, WEIGHTS, **LIBLINEAR),
-    Case("svc-hinge-balanced", svc(loss="hinge", class_weight="balanced"), X, BINARY, **LIBLINEAR),
-    Case("svc-l1", svc(penalty="l1", dual=False), X, BINARY, WEIGHTS, **LIBLINEAR),
+    Case("svc-squared", svc(), TEN, SIDE, **LIBLINEAR),
+    Case("svc-squared-scaling", svc(intercept_scaling=3.0), TEN, SIDE, WEIGHTS, **LIBLINEAR),
+    Case("svc-squared-primal", svc(dual=False), TEN, SIDE, WEIGHTS, **TRON),
+    Case("svc-squared-no-intercept", svc(fit_intercept=False), TEN, SIDE, WEIGHTS, **LIBLINEAR),
+    Case("svc-squared-many", svc(), TEN, THREE, WEIGHTS, **LIBLINEAR),
+    Case("svc-squared-balanced", svc(class_weight="balanced"), TEN, SIDE, WEIGHTS, **LIBLINEAR),
+    Case("svc-balanced-many", svc(class_weight="balanced"), TEN, THREE, WEIGHTS, **LIBLINEAR),
+    Case("svc-dict-many", svc(class_weight={"a": 3.0, "b": 0.5}), TEN, THREE, **LIBLINEAR),
     Case("svc-wide", svc(C=0.01), WIDE, WIDE_Y, **LIBLINEAR),
-    Case("svr", svr(epsilon=0.2), X, VALUES, **LIBLINEAR),
-    Case("svr-weights", svr(C=2.0, epsilon=0.5), X, VALUES, WEIGHTS, **LIBLINEAR),
-    Case("svr-median", svr(epsilon=0.0), X, VALUES, WEIGHTS, **LIBLINEAR),
-    Case("svr-squared", svr(loss="squared_epsilon_insensitive", epsilon=0.2), X, VALUES, **LIBLINEAR),
+    Case("svc-hinge", svc(loss="hinge"), TEN, SIDE, **KINKED),
+    Case("svc-hinge-weights", svc(loss="hinge"), TEN, SIDE, WEIGHTS, **KINKED),
+    Case("svc-hinge-many", svc(loss="hinge", C=0.05), TEN, THREE, WEIGHTS, **KINKED),
+    Case("svc-hinge-balanced", svc(loss="hinge", class_weight="balanced"), TEN, SIDE, **KINKED),
+    Case("svc-l1", svc(penalty="l1", dual=False, C=0.5), TEN, SIDE, WEIGHTS, **TRON),
+    Case("svr", svr(epsilon=0.3), TEN, SCORE, **KINKED),
+    Case("svr-weights", svr(epsilon=0.1, intercept_scaling=3.0), TEN, SCORE, WEIGHTS, **KINKED),
+    Case("svr-median", svr(epsilon=0.0, C=0.05), TEN, SCORE, WEIGHTS, **KINKED),
+    Case("svr-squared", svr(loss=SQUARED_TUBE, epsilon=0.2), TEN, SCORE, **LIBLINEAR),
     Case(
         "svr-squared-weights",
-        svr(loss="squared_epsilon_insensitive", epsilon=0.5, dual=False, fit_intercept=False),
-        X,
-        VALUES,
+        svr(loss=SQUARED_TUBE, epsilon=0.5, fit_intercept=False),
+        TEN,
+        SCORE,
         WEIGHTS,
         **LIBLINEAR,
     ),
-    Case("huber", HuberRegressor(tol=1e-10, max_iter=10_000), X, HEAVY, **HUBER),
-    Case(
-        "huber-weights",
-        HuberRegressor(epsilon=1.1, alpha=1.0, tol=1e-10, max_iter=10_000),
-        X,
-        HEAVY,
-        WEIGHTS,
-        **HUBER,
-    ),
-    Case(
-        "huber-no-intercept",
-        HuberRegressor(epsilon=2, fit_intercept=False, tol=1e-10, max_iter=10_000),
-        X,
-        HEAVY,
-        WEIGHTS,
-        **HUBER,
-    ),
+    Case("huber", TightHuber(), X, HEAVY),
+    Case("huber-weights", TightHuber(epsilon=1.1, alpha=1.0), X, HEAVY, WEIGHTS),
+    Case("huber-no-intercept", TightHuber(epsilon=2, fit_intercept=False), X, HEAVY, WEIGHTS),
     Case("lasso", lasso(alpha=0.3), X, VALUES),
     Case("lasso-weights", lasso(alpha=0.6), X, VALUES, WEIGHTS),
     Case("lasso-no-intercept", lasso(alpha=0.3, fit_intercept=False), X, VALUES, WEIGHTS),
@@ -124,16 +121,16 @@ CASES = [
     Case("elastic-net-wide", lasso(ElasticNet, alpha=0.1, l1_ratio=0.3), WIDE, WIDE[:, 0] + WIDE_Y),
     Case("lasso-cv", lasso(LassoCV, alphas=[0.3], cv=2), X, VALUES, WEIGHTS),
     Case("elastic-net-cv", lasso(ElasticNetCV, alphas=[0.3], l1_ratio=0.7, cv=2), X, VALUES),
-    Case("logistic-l1", sparse_logistic(), X, BINARY, WEIGHTS, **SAGA),
-    Case("logistic-elastic", sparse_logistic(l1_ratio=0.4, C=0.1), X, BINARY, WEIGHTS, **SAGA),
-    Case("multinomial-l1", sparse_logistic(C=0.5), X, MANY, WEIGHTS, **SAGA),
-    Case("multinomial-elastic", sparse_logistic(l1_ratio=0.5), X, MANY, **SAGA),
+    Case("logistic-l1", sparse_logistic(), TEN, SIDE, WEIGHTS, **SAGA),
+    Case("logistic-elastic", sparse_logistic(l1_ratio=0.4, C=0.1), TEN, SIDE, WEIGHTS, **SAGA),
+    Case("multinomial-l1", sparse_logistic(C=0.5), TEN, THREE, WEIGHTS, **SAGA),
+    Case("multinomial-elastic", sparse_logistic(l1_ratio=0.5), TEN, THREE, **SAGA),
     Case(
         "logistic-l1-liblinear",
         sparse_logistic(solver="liblinear", random_state=0),
-        X,
-        BINARY,
+        TEN,
+        SIDE,
         WEIGHTS,
-        **LIBLINEAR,
+        **TRON,
     ),
 ]
