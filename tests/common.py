@@ -85,6 +85,7 @@ class Case:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             warnings.filterwarnings("ignore", message=".*rows have leverage above.*")
+            warnings.filterwarnings("ignore", message=".*rows at the margin are few.*")
             return explainer.fit(X, y, sample_weight=weights)
 
 

@@ -28,7 +28,9 @@ class KinkLoss(Loss):
         """A slope; at a kink that of the flat side."""
         slopes = np.zeros(Z.shape[:-1])
         for kink, low, high in zip(*self.kinks(np.asarray(y, dtype=float)), strict=True):
-            slopes = slopes + np.where(Z[..., 0] < kink, low, 0) + np.where(Z[..., 0] > kink, high, 0)
+            slopes = (
+                slopes + np.where(Z[..., 0] < kink, low, 0) + np.where(Z[..., 0] > kink, high, 0)
+            )
         return slopes[..., None]
 
     def curvature(self, Z, y):
@@ -76,6 +78,8 @@ class KinkedObjective(LinearObjective):
         Rows at a kink: their removal has no effect to first order, though it has one.
     """
 
+    # With few pinned rows one Newton step (the span rule) is far off; the optimum costs little.
+    default_method = "exact"
     dual = None
     pinned = None
 
@@ -103,8 +107,10 @@ class KinkedObjective(LinearObjective):
         slopes = weights * self.loss.gradient(outputs[:, None], self.y)[:, 0]
         first = self.dual if self.dual is not None else slopes
         dual = np.clip(first, low.sum(axis=0), high.sum(axis=0))
-        scale = max(float(np.median(np.abs(outputs - kinks).min(axis=0))), 1e-8)
+        distance = float(np.median(np.abs(outputs - kinks).min(axis=0)))
+        scale = max(distance, 1e-3 * float(np.std(kinks)), 1e-300)
         width = 0.1 * scale / max(float(np.median(weights[weights > 0])), 1e-300)
+        narrowest = 1e-6 * width
         norm = float(np.abs(penalty * theta + self._push(dual)).max())
         for n_steps in range(1, max_iter + 1):
             zone = (kinks, low, high, width)
@@ -112,7 +118,7 @@ class KinkedObjective(LinearObjective):
             point, point_dual = self._crossover(theta, dual, inside, kinks, penalty)
             if self._optimal(point, point_dual, kinks, low, high, scale):
                 break
-            width *= 0.7
+            width = max(0.7 * width, narrowest)
         else:
             raise ValueError(
                 f"no minimum of the piecewise linear loss was reached in {max_iter} rounds: scale "

@@ -81,10 +81,14 @@ def margin_classifier(estimator, loss, build, X, y, sample_weight, *, counts_row
     parts = []
     for k, label in enumerate(classes):
         own = (codes == k).astype(np.intp)
-        weights, rule = _one_class_weighted(estimator.class_weight, classes, codes, base, measure, k)
+        weights, rule = _one_class_weighted(
+            estimator.class_weight, classes, codes, base, measure, k
+        )
         part_head = BinaryHead(np.array([f"not {label}", str(label)]), loss, False)
         parts.append(build(design, own, weights, theta[[k]], part_head, rule))
-    return IndependentOutputs(parts, head, classes, codes, each_output)
+    objective = IndependentOutputs(parts, head, classes, codes, each_output)
+    objective.default_method = getattr(parts[0], "default_method", "newton")
+    return objective
 
 
 class OneClassRule(RemovalRule):

@@ -120,4 +120,3 @@ def _parts(estimator, alpha, X, n_outputs):
     if column is not None:
         penalty[:, -1] = 0.0
     return Design(X, column), theta, penalty
-

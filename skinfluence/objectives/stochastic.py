@@ -6,14 +6,8 @@ number of rows (not their total weight).
 """
 
 import numpy as np
-from sklearn.linear_model import (
-    PassiveAggressiveClassifier,
-    PassiveAggressiveRegressor,
-    Perceptron,
-    QuantileRegressor,
-    SGDClassifier,
-    SGDRegressor,
-)
+from sklearn import linear_model
+from sklearn.linear_model import Perceptron, QuantileRegressor, SGDClassifier, SGDRegressor
 
 from .base import objective_for
 from .design import Design
@@ -61,16 +55,18 @@ def sgd_regressor_objective(estimator, X, y, sample_weight=None):
 
 
 @objective_for.register(Perceptron)
-@objective_for.register(PassiveAggressiveClassifier)
-@objective_for.register(PassiveAggressiveRegressor)
 def online_objective(estimator, X, y, sample_weight=None):
     """Refused: these algorithms minimise no objective."""
     name = type(estimator).__name__
     raise ValueError(
         f"{name} minimises no objective: its weights depend on the order of the updates. Use "
-        "SGDClassifier or SGDRegressor with a penalty, LinearSVC or LogisticRegression, or "
-        "method='refit' of skinfluence's own through one of them"
+        "SGDClassifier or SGDRegressor with a penalty, LinearSVC or LogisticRegression"
     )
+
+
+for name in ("PassiveAggressiveClassifier", "PassiveAggressiveRegressor"):
+    if hasattr(linear_model, name):  # deprecated since scikit-learn 1.8
+        objective_for.register(getattr(linear_model, name), online_objective)
 
 
 @objective_for.register(QuantileRegressor)

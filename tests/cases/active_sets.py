@@ -40,11 +40,15 @@ def poisson(**options):
 
 def svc(**options):
     """liblinear pushed to its limit: below 1e-12 its shrinking stalls."""
-    return LinearSVC(**{"tol": 1e-11, "max_iter": 100_000, "C": 0.1, "dual": True, "random_state": 0} | options)
+    return LinearSVC(
+        **{"tol": 1e-11, "max_iter": 100_000, "C": 0.1, "dual": True, "random_state": 0} | options
+    )
 
 
 def svr(**options):
-    return LinearSVR(**{"tol": 1e-11, "max_iter": 100_000, "C": 0.1, "dual": True, "random_state": 0} | options)
+    return LinearSVR(
+        **{"tol": 1e-11, "max_iter": 100_000, "C": 0.1, "dual": True, "random_state": 0} | options
+    )
 
 
 def lasso(kind=Lasso, **options):
