@@ -26,6 +26,7 @@ THREE = np.digitize(VALUES, [-0.7, 0.7])
 WEIGHTS = rng.uniform(0.5, 2, N)
 ROWS = np.column_stack([X, np.ones(N)])
 EPSILON = 0.4
+MARGINS = ("log_loss", "squared_hinge", "modified_huber")
 
 
 def margin(slope):
@@ -70,7 +71,7 @@ def explained(loss, method, y, **options):
 
 @pytest.mark.parametrize("loss", SLOPES)
 def test_derivative_and_exact(loss):
-    y = SIDE if loss in ("log_loss", "squared_hinge", "modified_huber") else VALUES
+    y = SIDE if loss in MARGINS else VALUES
     first = explained(loss, "influence", y)
     exact = explained(loss, "exact", y)
     start = first.objective_.theta

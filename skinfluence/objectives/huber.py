@@ -26,7 +26,10 @@ def huber_objective(estimator, X, y, sample_weight=None):
 
 
 class ScaledHuber(Loss):
-    """``σ + σ H(r / σ)`` of outputs ``(z, σ)``: ``H(u) = u²`` up to ``ε``, ``2ε|u| - ε²`` beyond."""
+    """``σ + σ H(r / σ)`` of outputs ``(z, σ)``.
+
+    ``H(u) = u²`` up to ``ε``, ``2ε|u| - ε²`` beyond.
+    """
 
     scalar = False
     smooth = False

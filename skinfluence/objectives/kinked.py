@@ -103,16 +103,11 @@ class KinkedObjective(LinearObjective):
         start, penalty = theta, rho * self.penalty[0]
         kinks, low, high = self.loss.kinks(np.asarray(self.y))
         low, high = weights * low, weights * high
-        outputs = self.predict(theta)[:, 0]
-        slopes = weights * self.loss.gradient(outputs[:, None], self.y)[:, 0]
-        first = self.dual if self.dual is not None else slopes
-        dual = np.clip(first, low.sum(axis=0), high.sum(axis=0))
-        distance = float(np.median(np.abs(outputs - kinks).min(axis=0)))
-        scale = max(distance, 1e-3 * float(np.std(kinks)), 1e-300)
+        dual, scale = self._first_dual(theta, weights, kinks, low, high)
         width = 0.1 * scale / max(float(np.median(weights[weights > 0])), 1e-300)
         narrowest = 1e-6 * width
         norm = float(np.abs(penalty * theta + self._push(dual)).max())
-        for n_steps in range(1, max_iter + 1):
+        for n_steps in range(1, max_iter + 1):  # noqa: B007
             zone = (kinks, low, high, width)
             theta, dual, inside = self._smoothed(theta, dual, zone, penalty)
             point, point_dual = self._crossover(theta, dual, inside, kinks, penalty)
@@ -134,6 +129,16 @@ class KinkedObjective(LinearObjective):
         block = QuadraticBlock(penalty, ScaledRows(self.design, np.sqrt(pinned * 1.0)))
         moved = block.length(point - start) / max(block.length(point), 1e-300)
         return KinkedMinimum(point, norm, gradient, n_steps, moved, point_dual, pinned)
+
+    def _first_dual(self, theta, weights, kinks, low, high):
+        """Slopes to start from, and the scale of distances from a kink."""
+        outputs = self.predict(theta)[:, 0]
+        dual = self.dual
+        if dual is None:
+            dual = weights * self.loss.gradient(outputs[:, None], self.y)[:, 0]
+        distance = float(np.median(np.abs(outputs - kinks).min(axis=0)))
+        scale = max(distance, 1e-3 * float(np.std(kinks)), 1e-300)
+        return np.clip(dual, low.sum(axis=0), high.sum(axis=0)), scale
 
     def _push(self, dual):
         return self.design.tdot(dual[:, None])[:, 0]

@@ -81,9 +81,7 @@ def margin_classifier(estimator, loss, build, X, y, sample_weight, *, counts_row
     parts = []
     for k, label in enumerate(classes):
         own = (codes == k).astype(np.intp)
-        weights, rule = _one_class_weighted(
-            estimator.class_weight, classes, codes, base, measure, k
-        )
+        weights, rule = _one_class_weighted(estimator, codes, base, measure, k)
         part_head = BinaryHead(np.array([f"not {label}", str(label)]), loss, False)
         parts.append(build(design, own, weights, theta[[k]], part_head, rule))
     objective = IndependentOutputs(parts, head, classes, codes, each_output)
@@ -113,9 +111,9 @@ class OneClassRule(RemovalRule):
         return phi, rho
 
 
-def _one_class_weighted(class_weight, classes, codes, base, measure, k):
+def _one_class_weighted(estimator, codes, base, measure, k):
     """As :func:`class_weighted` for class ``k`` against the rest: only class ``k`` is weighted."""
-    own = codes == k
+    class_weight, classes, own = estimator.class_weight, estimator.classes_, codes == k
     if class_weight is None:
         return base, RemovalRule(len(codes))
     if isinstance(class_weight, str):

@@ -79,6 +79,10 @@ def quantile_objective(estimator, X, y, sample_weight=None):
     )
 
 
+# "Supported estimators" in messages leave these out.
+online_objective.refuses = quantile_objective.refuses = True
+
+
 def _check(estimator):
     name = type(estimator).__name__
     if estimator.early_stopping:
