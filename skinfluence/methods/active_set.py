@@ -7,6 +7,7 @@ from scipy.linalg import pinvh
 
 from ..objectives.huber import HuberObjective
 from ..objectives.kinked import KinkedObjective
+from ..objectives.multi_task import GroupObjective
 from ..objectives.piecewise import PiecewiseObjective
 from ..objectives.sparse import SparseObjective
 from .base import Effects
@@ -28,6 +29,7 @@ def _(objective, problem):
 
 
 @exact_effects.register(HuberObjective)
+@exact_effects.register(GroupObjective)
 @exact_effects.register(KinkedObjective)
 @exact_effects.register(PiecewiseObjective)
 @exact_effects.register(SparseObjective)

@@ -155,7 +155,7 @@ class LinearNewtonEffects(Effects):
     def _without_product(self, delta, rows, x, phi, rho, own):
         """Hessian of the objective without each row, times its ``delta``."""
         objective = self.objective
-        out = rho[:, None] * objective.penalty.ravel() * delta
+        out = rho[:, None] * objective.penalty_product(delta)
         for group, block in enumerate(self._group_blocks()):
             product = join_outputs(
                 block.rows.tdot(block.rows.dot(split_outputs(delta.T, block.repeats))),

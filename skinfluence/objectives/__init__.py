@@ -1,6 +1,16 @@
 """Objectives: what an estimator minimised. Importing this registers every supported model."""
 
-from . import generalised, huber, lasso, linear_svm, logistic, one_vs_rest, ridge, stochastic
+from . import (
+    generalised,
+    huber,
+    lasso,
+    linear_svm,
+    logistic,
+    multi_task,
+    one_vs_rest,
+    ridge,
+    stochastic,
+)
 from .base import Objective, Queries, objective_for
 
 __all__ = [
@@ -11,6 +21,7 @@ __all__ = [
     "lasso",
     "linear_svm",
     "logistic",
+    "multi_task",
     "objective_for",
     "one_vs_rest",
     "ridge",

@@ -117,6 +117,10 @@ class LinearObjective(Objective):
         """Gradient of the penalty at ``theta``, shape (n_params,)."""
         return self.penalty.ravel() * theta
 
+    def penalty_product(self, delta):
+        """Hessian of the penalty times each row of ``delta`` (b, n_params)."""
+        return self.penalty.ravel() * delta
+
     def quadratic(self, theta, weights=None, rho=1.0, Z=None):
         """``∇²F`` at ``theta`` as a :class:`~skinfluence.solvers.factor.QuadraticBlock`."""
         weights = self.weights if weights is None else weights

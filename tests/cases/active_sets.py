@@ -8,6 +8,9 @@ from sklearn.linear_model import (
     Lasso,
     LassoCV,
     LogisticRegression,
+    MultiTaskElasticNet,
+    MultiTaskLasso,
+    MultiTaskLassoCV,
     PoissonRegressor,
     TweedieRegressor,
 )
@@ -72,6 +75,7 @@ TRON = {
     "why": "liblinear's inner conjugate gradients stop at 0.1 relative",
 }
 SAGA = {"derivative": 1e-4, "exact": 1e-7, "why": "saga's own tolerance"}
+MULTI = {"takes_weights": False, "takes_sparse": False, "exact": 1e-7, "why": "coordinate descent"}
 SQUARED_TUBE = "squared_epsilon_insensitive"
 
 CASES = [
@@ -123,6 +127,10 @@ CASES = [
     Case("elastic-net-wide", lasso(ElasticNet, alpha=0.1, l1_ratio=0.3), WIDE, WIDE[:, 0] + WIDE_Y),
     Case("lasso-cv", lasso(LassoCV, alphas=[0.3], cv=2), X, VALUES, WEIGHTS),
     Case("elastic-net-cv", lasso(ElasticNetCV, alphas=[0.3], l1_ratio=0.7, cv=2), X, VALUES),
+    Case("multi-task-lasso", lasso(MultiTaskLasso, alpha=0.3), TEN, SCORES, **MULTI),
+    Case("multi-task-free", lasso(MultiTaskLasso, alpha=0.6, fit_intercept=False), X, TWO, **MULTI),
+    Case("multi-task-elastic", lasso(MultiTaskElasticNet, alpha=0.3), TEN, SCORES, **MULTI),
+    Case("multi-task-cv", lasso(MultiTaskLassoCV, alphas=[0.2], cv=2), X, TWO, **MULTI),
     Case("logistic-l1", sparse_logistic(), TEN, SIDE, SMALL, **SAGA),
     Case("logistic-elastic", sparse_logistic(l1_ratio=0.4, C=0.2), TEN, SIDE, SMALL, **SAGA),
     Case("multinomial-l1", sparse_logistic(C=1.0), TEN, THREE, SMALL, **SAGA),
