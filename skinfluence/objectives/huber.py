@@ -131,7 +131,7 @@ class HuberObjective(Objective):
         if theta[self.n_features] < 1e-10 * np.abs(self.y).max(initial=0.0):
             raise ValueError("the fitted scale is zero: the inlying rows are fitted exactly")
         moved = block.length(theta - start) / max(size, 1e-300)
-        return Minimum(theta, first, norm, n_steps, moved, block)
+        return Minimum(theta, first, n_steps, moved, block)
 
     def _step_size(self, theta, step, weights):
         scale, fall = theta[self.n_features], step[self.n_features]
@@ -148,7 +148,8 @@ class HuberObjective(Objective):
     def _polish(self, theta):
         fit = self.minimise(theta)
         self.theta = fit.theta
-        self.gradient_norm_fitted, self.gradient_norm = fit.gradient_norm_start, fit.gradient_norm
+        self.gradient_norm_fitted = fit.gradient_norm_start
+        self.gradient_norm = float(np.abs(self.gradient(self.theta, self.weights)).max())
         self.outputs = self.predict(self.theta)
         self.residuals = self.loss.gradient(self.outputs, self.y) * self.weights[:, None]
         self.curvature_design, self.curvatures = self._curvature_rows(self.theta, self.weights)

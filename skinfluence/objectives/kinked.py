@@ -125,10 +125,9 @@ class KinkedObjective(LinearObjective):
                 "no row lies at a kink of the loss: the unpenalised intercept is not identified. "
                 "Use LinearSVC or LinearSVR, which penalise it, or a squared loss"
             )
-        gradient = float(np.abs(penalty * point + self._push(point_dual)).max())
         block = QuadraticBlock(penalty, ScaledRows(self.design, np.sqrt(pinned * 1.0)))
         moved = block.length(point - start) / max(block.length(point), 1e-300)
-        return KinkedMinimum(point, norm, gradient, n_steps, moved, point_dual, pinned)
+        return KinkedMinimum(point, norm, n_steps, moved, point_dual, pinned)
 
     def _first_dual(self, theta, weights, kinks, low, high):
         """Slopes to start from, and the scale of distances from a kink."""
@@ -200,7 +199,10 @@ class KinkedObjective(LinearObjective):
 
     def _settle(self, fit):
         self.dual, self.pinned = fit.dual, fit.pinned
-        return super()._settle(fit)
+        super()._settle(fit)
+
+    def _stationarity(self):
+        return self.penalty[0] * self.theta + self._push(self.dual)
 
     def _set_theta(self, theta):
         super()._set_theta(theta)
@@ -238,8 +240,8 @@ class KinkedObjective(LinearObjective):
 class KinkedMinimum(Minimum):
     """A minimum with its dual variables and pinned rows."""
 
-    def __init__(self, theta, norm_start, norm, n_steps, distance, dual, pinned):
-        super().__init__(theta, norm_start, norm, n_steps, distance, None)
+    def __init__(self, theta, norm_start, n_steps, distance, dual, pinned):
+        super().__init__(theta, norm_start, n_steps, distance, None)
         self.dual, self.pinned = dual, pinned
 
 

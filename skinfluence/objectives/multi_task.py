@@ -196,7 +196,10 @@ class GroupObjective(LinearObjective):
                 f"no minimum was reached in {max_iter} steps (optimality residual {norm:.1e})"
             )
         moved = block.length(theta - start) / max(size, 1e-300)
-        return Minimum(theta, first, norm, n_steps, moved, None)
+        return Minimum(theta, first, n_steps, moved, None)
+
+    def _stationarity(self):
+        return self._residual(self.theta, self.weights, 1.0)
 
     def _residual(self, theta, weights, rho):
         """How far each parameter is from optimality: for a zero feature, beyond its norm's hold."""

@@ -12,7 +12,7 @@ class PiecewiseObjective(LinearObjective):
     steps between pieces can cycle; with exact line searches they cannot.
     """
 
-    def _step_size(self, theta, Z, step, decrement, weights, rho):
+    def _step_size(self, theta, value, step, decrement, weights, rho):
         return exact_step(lambda t: self.gradient(theta - t * step, weights, rho) @ step)
 
 

@@ -86,7 +86,7 @@ class SparseObjective(LinearObjective):
                 f"{norm:.1e}): are the classes separable along an unpenalised direction?"
             )
         moved = _length(theta - start, block) / max(size, 1e-300)
-        return Minimum(theta, first_norm, norm, n_steps, moved, block)
+        return Minimum(theta, first_norm, n_steps, moved, block)
 
     def _descend(self, theta, step, target, gradient, decrement, weights, rho):
         """The model's minimum, or a point on the way to it where the value falls enough."""
@@ -147,7 +147,7 @@ class SparseObjective(LinearObjective):
                 UserWarning,
                 stacklevel=2,
             )
-        return super()._settle(fit)
+        super()._settle(fit)
 
     def _shiftable(self, theta):
         """Whether ``Σ_k |w_kj + c|`` is flat in ``c``: an even K with distinct middle values."""
@@ -157,6 +157,9 @@ class SparseObjective(LinearObjective):
         middle = np.sort(theta.reshape(K, self.d), axis=0)[K // 2 - 1 : K // 2 + 1]
         held = (self.penalty > 0).any(axis=0) | (self.l1.reshape(K, self.d) == 0).any(axis=0)
         return bool((~held & (middle[1] > middle[0])).any())
+
+    def _stationarity(self):
+        return self.residual(self.theta, super()._stationarity())
 
     def _set_theta(self, theta):
         super()._set_theta(theta)
@@ -180,7 +183,7 @@ class SparseObjective(LinearObjective):
             return PrimalFactor(matrix, None if gauge is None else gauge[index])
         except LinAlgError:
             if not ridge:
-                return PseudoFactor(matrix)
+                return PseudoFactor(matrix, None if gauge is None else gauge[index])
             # dependent columns: a long step along them, cut short where one reaches zero
             matrix[diagonal] += 1e-10 * max(float(matrix[diagonal].max()), 1e-300)
             return PrimalFactor(matrix)
