@@ -103,8 +103,8 @@ def test_free_vectors_have_no_infinitesimal_influence():
 
 def test_span_rule_with_many_rows_at_the_margin():
     rng = np.random.default_rng(0)
-    X = rng.standard_normal((300, 120))
-    y = np.where(X[:, :5].sum(axis=1) + rng.standard_normal(300) > 0, 1, 0)
+    X = rng.standard_normal((250, 120))
+    y = np.where(X[:, :5].sum(axis=1) + rng.standard_normal(250) > 0, 1, 0)
     model = LinearSVC(C=0.003, loss="hinge", tol=1e-9, max_iter=100_000)
     newton = InfluenceExplainer(model, method="newton", target="decision").fit(X, y)
     assert newton.objective_.pinned.sum() >= 30
@@ -262,9 +262,9 @@ def test_dependent_columns():
 
 def test_shift_of_an_even_number_of_classes_is_named():
     rng = np.random.default_rng(0)
-    X = rng.standard_normal((200, 3))
-    y = (X @ rng.standard_normal((3, 4)) + rng.gumbel(size=(200, 4))).argmax(axis=1)
-    model = LogisticRegression(l1_ratio=1.0, solver="saga", C=2.0, tol=1e-10, max_iter=10_000)
+    X = rng.standard_normal((80, 3))
+    y = (X @ rng.standard_normal((3, 4)) + rng.gumbel(size=(80, 4))).argmax(axis=1)
+    model = LogisticRegression(l1_ratio=1.0, solver="saga", C=0.5, tol=1e-10, max_iter=10_000)
     with pytest.warns(UserWarning, match="even number of classes"):
         explainer = InfluenceExplainer(model, method="exact", target="proba").fit(X, y)
     refit = model.fit(X[1:], y[1:]).predict_proba(X[:4]) - model.fit(X, y).predict_proba(X[:4])

@@ -11,6 +11,7 @@ from ..objectives.multi_task import GroupObjective
 from ..objectives.piecewise import PiecewiseObjective
 from ..objectives.sparse import SparseObjective
 from .base import Effects
+from .decremental import decrement
 from .exact import exact_effects
 from .newton import check_left, check_lone_rows, newton_effects
 
@@ -151,6 +152,10 @@ class RowwiseEffects(Effects):
         slopes = objective.dual if isinstance(objective, KinkedObjective) else objective.residuals
         if objective.rule.trivial and not slopes[rows].any():
             return np.zeros(objective.n_params)
+        if isinstance(objective, KinkedObjective) and objective.rule.trivial:
+            change = decrement(objective, rows)
+            if change is not None:
+                return change
         phi, rho = objective.rule.joint_factors(rows)
         weights = objective.weights * phi[objective.rule.groups]
         weights[rows] = 0.0

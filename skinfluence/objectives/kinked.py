@@ -111,7 +111,7 @@ class KinkedObjective(LinearObjective):
             zone = (kinks, low, high, width)
             theta, dual, inside = self._smoothed(theta, dual, zone, penalty)
             point, point_dual = self._crossover(theta, dual, inside, kinks, penalty)
-            if self._optimal(point, point_dual, kinks, low, high, scale):
+            if self.optimal(point, point_dual, kinks, low, high, scale):
                 break
             width = max(0.7 * width, narrowest)
         else:
@@ -188,7 +188,7 @@ class KinkedObjective(LinearObjective):
         dual[pinned] += push[:, 0]
         return theta + step[:, 0], dual
 
-    def _optimal(self, theta, dual, kinks, low, high, scale, tolerance=1e-9):
+    def optimal(self, theta, dual, kinks, low, high, scale, tolerance=1e-9):
         """Whether each dual is a slope of its row's loss at its output."""
         gap = self.predict(theta)[:, 0] - kinks
         slack = tolerance * scale
@@ -262,9 +262,7 @@ class PinnedFactor:
         system[:m, :m] = (rows * self.inverse_penalty) @ rows.T
         system[:m, m:] = -rows[:, self.free]
         system[m:, :m] = system[:m, m:].T
-        values, vectors = eigh(system) if len(system) else (np.empty(0), system)
-        keep = np.abs(values) > 1e-12 * np.abs(values).max(initial=0.0)
-        self._inverse = (vectors[:, keep] / values[keep]) @ vectors[:, keep].T
+        self._inverse = _symmetric_inverse(system)
 
     def saddle(self, V, T):
         """``(dθ, dβ)`` with ``Λ dθ + A' dβ = V`` and ``A dθ = T``."""
@@ -284,3 +282,18 @@ class PinnedFactor:
         m = len(self.rows)
         step, push = self.saddle(np.zeros((self.rows.shape[1], m)), np.eye(m))
         return step, -push
+
+
+def _symmetric_inverse(matrix):
+    """The inverse, or the pseudo-inverse of a matrix that is singular to working precision."""
+    if len(matrix) == 0:
+        return matrix
+    try:
+        inverse = np.linalg.inv(matrix)
+        if np.abs(inverse).sum(axis=1).max() * np.abs(matrix).sum(axis=1).max() < 1e11:
+            return inverse
+    except LinAlgError:
+        pass
+    values, vectors = eigh(matrix)
+    keep = np.abs(values) > 1e-12 * np.abs(values).max()
+    return (vectors[:, keep] / values[keep]) @ vectors[:, keep].T

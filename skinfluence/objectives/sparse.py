@@ -114,10 +114,11 @@ class SparseObjective(LinearObjective):
         active = (l1 == 0) | (signs != 0)
         entered, barred = None, np.zeros(len(theta), dtype=bool)
         tolerance = 1e-12 * max(float(l1.max(initial=0.0)), float(np.abs(gradient).max()))
+        cache = ActiveCurvature(self, block)
         for _ in range(20 * len(theta) + 100):
             index = np.flatnonzero(active)
-            columns = self._curvature_columns(block.rows, index)
-            factor = self._active_factor(columns, block.penalty[index], index, ridge=True)
+            columns, matrix = cache.of(index)
+            factor = self._active_factor(matrix, index, ridge=True)
             step = -factor.solve((slope + l1 * signs)[index, None])[:, 0]
             step, leaves = _first_zero(point[index], step, signs[index], l1[index])
             point[index] += step
@@ -168,16 +169,12 @@ class SparseObjective(LinearObjective):
     def _factor(self, block):
         """``H⁻¹`` on the active parameters."""
         index = np.flatnonzero(self.active)
-        columns = self._curvature_columns(block.rows, index)
-        factor = self._active_factor(columns, block.penalty[index], index)
+        factor = self._active_factor(ActiveCurvature(self, block).of(index)[1], index)
         if isinstance(factor, PseudoFactor):
             self.rank_deficient, self.strictly_convex = True, False
         return ActiveFactor(factor, index)
 
-    def _active_factor(self, columns, penalty, index, ridge=False):
-        matrix = columns.T @ columns
-        diagonal = np.diag_indices_from(matrix)
-        matrix[diagonal] += penalty
+    def _active_factor(self, matrix, index, ridge=False):
         gauge = self.gauge()
         try:
             return PrimalFactor(matrix, None if gauge is None else gauge[index])
@@ -185,10 +182,10 @@ class SparseObjective(LinearObjective):
             if not ridge:
                 return PseudoFactor(matrix, None if gauge is None else gauge[index])
             # dependent columns: a long step along them, cut short where one reaches zero
-            matrix[diagonal] += 1e-10 * max(float(matrix[diagonal].max()), 1e-300)
-            return PrimalFactor(matrix)
+            small = 1e-10 * max(float(np.diag(matrix).max()), 1e-300)
+            return PrimalFactor(matrix + small * np.eye(len(matrix)))
 
-    def _curvature_columns(self, rows, index):
+    def curvature_columns(self, rows, index):
         """Columns ``index`` of the curvature rows ``B``, dense."""
         k, j = np.divmod(index, self.d)
         x = self._design_columns(j)
@@ -212,6 +209,35 @@ class SparseObjective(LinearObjective):
     def _dense(self, part):
         part = part.toarray() if self.design.sparse else part
         return part.astype(np.float64, copy=False)
+
+
+class ActiveCurvature:
+    """The Hessian of active parameters, grown a column at a time as parameters come in."""
+
+    def __init__(self, objective, block):
+        self.objective, self.block = objective, block
+        self.known = np.empty(0, dtype=np.intp)
+
+    def of(self, index):
+        """Columns of the curvature rows for the parameters ``index``, and their Hessian."""
+        new = np.setdiff1d(index, self.known)
+        if len(new):
+            self._grow(new)
+        order = np.searchsorted(self.known, index, sorter=self.order)
+        place = self.order[order]
+        return self.columns[:, place], self.matrix[np.ix_(place, place)]
+
+    def _grow(self, new):
+        columns = self.objective.curvature_columns(self.block.rows, new)
+        corner = columns.T @ columns + np.diag(self.block.penalty[new])
+        if len(self.known):
+            side = self.columns.T @ columns
+            self.matrix = np.block([[self.matrix, side], [side.T, corner]])
+            self.columns = np.hstack([self.columns, columns])
+        else:
+            self.matrix, self.columns = corner, columns
+        self.known = np.append(self.known, new)
+        self.order = self.known.argsort()
 
 
 class ActiveFactor:
