@@ -96,7 +96,7 @@ class LinearNewtonEffects(Effects):
         residuals = objective.residuals[rows]
         if objective.loss.scalar:
             left = 1 - objective.curvatures[rows] * leverages
-            _check_left(left, rows)
+            check_left(left, rows)
             return residuals / left[:, None], leverages
         system = np.eye(objective.n_outputs) - objective.curvature_matrices(rows) @ leverages
         return np.linalg.solve(system, residuals[:, :, None])[:, :, 0], leverages
@@ -155,7 +155,7 @@ class LinearNewtonEffects(Effects):
     def _without_product(self, delta, rows, x, phi, rho, own):
         """Hessian of the objective without each row, times its ``delta``."""
         objective = self.objective
-        out = rho[:, None] * objective.penalty.ravel() * delta
+        out = rho[:, None] * objective.penalty_product(delta)
         for group, block in enumerate(self._group_blocks()):
             product = join_outputs(
                 block.rows.tdot(block.rows.dot(split_outputs(delta.T, block.repeats))),
@@ -195,7 +195,7 @@ class LinearNewtonEffects(Effects):
         factors = phi[objective.rule.groups] * keep
         slopes = (factors - 1)[:, None] * objective.residuals
         gradient = objective.design.tdot(slopes).T.ravel()
-        gradient += (rho - 1) * objective.penalty.ravel() * objective.theta
+        gradient += (rho - 1) * objective.penalty_gradient(objective.theta)
         small = len(rows) * objective.n_outputs < objective.n_params
         if objective.rule.trivial and small:
             return self._woodbury(rows, -gradient)
@@ -266,7 +266,7 @@ def check_lone_rows(objective, rows):
             objective.check_removable([row])
 
 
-def _check_left(left, rows):
+def check_left(left, rows):
     bad = left <= 1e-10
     if bad.any():
         names = np.asarray(rows)[bad][:5].tolist()

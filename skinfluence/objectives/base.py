@@ -124,7 +124,11 @@ def objective_for(estimator, X, y, sample_weight=None):
     TypeError
         If no objective is known for the estimator.
     """
-    known = sorted(cls.__name__ for cls in objective_for.registry if cls is not object)
+    known = sorted(
+        cls.__name__
+        for cls, function in objective_for.registry.items()
+        if cls is not object and not getattr(function, "refuses", False)
+    )
     raise TypeError(
         f"no objective is known for {type(estimator).__name__}; supported estimators: "
         f"{', '.join(known)}. Register one with skinfluence.objectives.objective_for.register"

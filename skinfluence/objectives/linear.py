@@ -111,7 +111,15 @@ class LinearObjective(Objective):
         weights = self.weights if weights is None else weights
         Z = self.predict(theta) if Z is None else Z
         slopes = self.loss.gradient(Z, self.y) * weights[:, None]
-        return self.design.tdot(slopes).T.ravel() + rho * self.penalty.ravel() * theta
+        return self.design.tdot(slopes).T.ravel() + rho * self.penalty_gradient(theta)
+
+    def penalty_gradient(self, theta):
+        """Gradient of the penalty at ``theta``, shape (n_params,)."""
+        return self.penalty.ravel() * theta
+
+    def penalty_product(self, delta):
+        """Hessian of the penalty times each row of ``delta`` (b, n_params)."""
+        return self.penalty.ravel() * delta
 
     def quadratic(self, theta, weights=None, rho=1.0, Z=None):
         """``∇²F`` at ``theta`` as a :class:`~skinfluence.solvers.factor.QuadraticBlock`."""
@@ -223,10 +231,12 @@ class LinearObjective(Objective):
             return PseudoFactor(block.matrix(), block.gauge)
 
     def _polish(self, theta):
-        fit = self.minimise(theta)
+        self._settle(self.minimise(theta))
+
+    def _settle(self, fit):
+        """Move to a minimum, keep what it says of the estimator's fit, warn where that is far."""
         self._set_theta(fit.theta)
-        gradient = self.design.tdot(self.residuals).T + self.penalty * self.coef
-        self.gradient_norm = float(np.abs(gradient).max(initial=0.0))
+        self.gradient_norm = float(np.abs(self._stationarity()).max(initial=0.0))
         self.gradient_norm_fitted = fit.gradient_norm_start
         self.n_polish_steps, self.polish_distance = fit.n_steps, fit.distance
         # The last step was below 1e-9: Hessian and outputs before it differ by rounding only
@@ -249,6 +259,10 @@ class LinearObjective(Objective):
                 ConvergenceWarning,
                 stacklevel=2,
             )
+
+    def _stationarity(self):
+        """``∇F`` at ``θ̂``, from the residuals."""
+        return self.design.tdot(self.residuals).T.ravel() + self.penalty_gradient(self.theta)
 
     def _set_theta(self, theta):
         self.theta = theta
@@ -353,7 +367,7 @@ class LinearObjective(Objective):
         for group in range(self.rule.n_groups):
             mask = (self.rule.groups == group)[:, None]
             parts.append(self.design.tdot(self.residuals * mask).T.ravel())
-        return np.array([*parts, self.penalty.ravel() * self.theta])
+        return np.array([*parts, self.penalty_gradient(self.theta)])
 
     def removal_gradients(self):
         """``w_i g_i`` plus what the removal rule moves."""

@@ -90,6 +90,26 @@ class SquaredLoss(Loss):
         return (dZ * (self.gradient(Z, y) + dZ)).sum(axis=-1)
 
 
+class HalfSquaredLoss(SquaredLoss):
+    """``½ (z - y)²`` summed over the outputs: lasso, elastic net, the normal deviance."""
+
+    def value(self, Z, y):
+        """Half the squared error."""
+        return 0.5 * super().value(Z, y)
+
+    def gradient(self, Z, y):
+        """``z - y``."""
+        return Z - _columns(y, Z)
+
+    def curvature(self, Z, y):
+        """1."""
+        return np.ones(Z.shape[:-1])
+
+    def change(self, Z, dZ, y):
+        """``dz (z - y + dz / 2)``."""
+        return (dZ * (self.gradient(Z, y) + 0.5 * dZ)).sum(axis=-1)
+
+
 class LogisticLoss(Loss):
     """``log(1 + exp(-(2y - 1) z))`` for ``y`` in {0, 1}, one output."""
 
@@ -172,6 +192,10 @@ class OnSigns(Loss):
     def fourth(self, Z, y):
         """Fourth derivative."""
         return self.loss.fourth(Z, _signs(y))
+
+    def kinks(self, y):
+        """Kinks of a piecewise linear loss."""
+        return self.loss.kinks(_signs(y))
 
     def change(self, Z, dZ, y):
         """Change of the value."""

@@ -12,7 +12,8 @@ class Direct(Solver):
     Attributes
     ----------
     report_ : dict
-        ``form`` ("primal", "dual" or "pseudo-inverse") of each diagonal block of the Hessian.
+        ``form`` ("primal", "dual", "pseudo-inverse", "active set" or "pinned rows") of each
+        diagonal block of the Hessian.
     smallest_eigenvalue_, condition_number_ : float
         Of the Hessian, computed when asked for.
 
@@ -36,8 +37,7 @@ class Direct(Solver):
             )
         self.blocks_ = objective.quadratic_blocks()
         self.factors_ = objective.factorise_blocks(self.blocks_)
-        names = {"PrimalFactor": "primal", "DualFactor": "dual", "PseudoFactor": "pseudo-inverse"}
-        self.report_ = {"form": [names[type(factor).__name__] for factor in self.factors_]}
+        self.report_ = {"form": [factor.form for factor in self.factors_]}
         return self
 
     def solve(self, V):
@@ -70,17 +70,22 @@ class Direct(Solver):
 
     def _extremes(self):
         if not hasattr(self, "_range"):
-            ranges = [_eigenvalue_range(block) for block in self.blocks_]
+            pairs = zip(self.blocks_, self.factors_, strict=True)
+            # under an L1 penalty the active parameters alone count
+            ranges = [_eigenvalue_range(block, getattr(f, "index", None)) for block, f in pairs]
             self._range = min(low for low, _ in ranges), max(high for _, high in ranges)
         return self._range
 
 
-def _eigenvalue_range(block):
+def _eigenvalue_range(block, index=None):
     """Smallest and largest eigenvalue of a block; in dual form from the small matrix.
 
     With fewer curvature rows than parameters and one penalty for all, the smallest eigenvalue is
     that penalty; otherwise the dense block decides.
     """
+    if index is not None:
+        values = np.linalg.eigvalsh(block.matrix()[np.ix_(index, index)])
+        return float(values[0]), float(values[-1])
     even = (block.penalty == block.penalty[0]).all()
     if not block.primal and even:
         kernel = block.rows.kernel(np.ones(block.size))

@@ -71,6 +71,8 @@ class PrimalFactor:
     along them the solution is that of the pseudo-inverse.
     """
 
+    form = "primal"
+
     # Below this reciprocal condition of the scaled matrix a solve has few correct digits left.
     smallest_rcond = 1e-13
 
@@ -104,6 +106,8 @@ class PrimalFactor:
 class PseudoFactor:
     """Generalised inverse of a positive semi-definite matrix, known gauges fixed."""
 
+    form = "pseudo-inverse"
+
     def __init__(self, matrix, gauge=None):
         matrix = _fix_gauge(matrix, gauge)
         diagonal = np.diag(matrix)
@@ -128,6 +132,8 @@ class DualFactor:
     Unpenalised parameters (an intercept) have no ``Λ⁻¹``; they are eliminated last, through
     their Schur complement ``B_fᵀ (I + B_u Λ_u⁻¹ B_uᵀ)⁻¹ B_f``.
     """
+
+    form = "dual"
 
     def __init__(self, rows, penalty, gauge=None):
         self.rows = rows
