@@ -290,6 +290,17 @@ def test_refused_by_name(model, words):
         InfluenceExplainer(model).fit(X, y)
 
 
+@pytest.mark.parametrize(
+    "model", [Lasso(), LinearSVR(C=0.1, max_iter=100_000), HuberRegressor(max_iter=1000)], ids=str
+)
+def test_no_error_bound_across_active_sets(model):
+    X, y = houses(40)
+    for method in ("exact", "influence"):
+        explainer = InfluenceExplainer(model, method=method).fit(X, y)
+        with pytest.raises(TypeError, match="error_bound is not known"):
+            explainer.error_bound([0])
+
+
 def test_no_hessian_of_a_hinge():
     X, y = spam(40)
     objective = InfluenceExplainer(LinearSVR(tol=1e-6)).fit(X, X[:, 0]).objective_

@@ -48,6 +48,19 @@ def test_the_decision_is_the_mean_and_the_loss_half_the_deviance(contacts):
     assert change == pytest.approx((after - before) / 2, rel=1e-6)
 
 
+@pytest.mark.parametrize("alpha", [0.0, 0.01])
+def test_error_bounds_hold(contacts, alpha):
+    X, y = contacts
+    model = PoissonRegressor(alpha=alpha, **FIT)
+    newton = InfluenceExplainer(model, method="newton").fit(X, y)
+    exact = InfluenceExplainer(model, method="exact").fit(X, y)
+    rows = np.arange(0, len(y), 10)
+    error = newton.parameter_influence(rows) - exact.parameter_influence(rows)
+    bound = newton.error_bound(rows)
+    assert (np.linalg.norm(error, axis=1) <= bound + 1e-12).all()
+    assert np.median(bound) < np.median(np.abs(newton.parameter_influence(rows)).max(axis=1))
+
+
 @pytest.mark.parametrize("power", [1.0, 1.3, 2.0])
 def test_derivatives_of_the_half_deviance(power):
     loss, h = HalfDeviance(power), 1e-5

@@ -11,6 +11,7 @@ from ..objectives.multi_task import GroupObjective
 from ..objectives.piecewise import PiecewiseObjective
 from ..objectives.sparse import SparseObjective
 from .base import Effects
+from .certificate import certificate_for
 from .decremental import decrement
 from .exact import exact_effects
 from .newton import check_left, check_lone_rows, newton_effects
@@ -22,6 +23,16 @@ FEW_PINNED = 30
 @newton_effects.register(KinkedObjective)
 def _(objective, problem):
     return SpanEffects(problem)
+
+
+@certificate_for.register(GroupObjective)
+@certificate_for.register(KinkedObjective)
+@certificate_for.register(SparseObjective)
+def _(objective, problem):
+    raise TypeError(
+        f"error_bound is not known for {type(objective).__name__}: without a row the active set "
+        "may be another. method='exact' follows it; compare some rows with method='refit'"
+    )
 
 
 @newton_effects.register(HuberObjective)

@@ -69,6 +69,9 @@ class HalfDeviance(Loss):
 
     def __init__(self, power):
         self.power, self.a, self.b = power, 1.0 - power, 2.0 - power
+        # both terms of every even derivative are positive, and each grows by |a| or b an order
+        most = max(abs(self.a), self.b)
+        self.relative_bounds = (most, most**2, most**3)
 
     def value(self, Z, y):
         """Half deviance, zero where ``exp(z) = y``."""

@@ -109,6 +109,10 @@ class HalfSquaredLoss(SquaredLoss):
         """``dz (z - y + dz / 2)``."""
         return (dZ * (self.gradient(Z, y) + 0.5 * dZ)).sum(axis=-1)
 
+    def gradient_change(self, Z, dZ, y):
+        """``dz``."""
+        return dZ
+
 
 class LogisticLoss(Loss):
     """``log(1 + exp(-(2y - 1) z))`` for ``y`` in {0, 1}, one output."""
