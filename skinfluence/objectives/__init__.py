@@ -1,29 +1,39 @@
 """Objectives: what an estimator minimised. Importing this registers every supported model."""
 
 from . import (
+    gaussian,
     generalised,
     huber,
+    kernel,
     lasso,
     linear_svm,
     logistic,
     multi_task,
+    neighbors,
     one_vs_rest,
     ridge,
+    smoother,
     stochastic,
+    wrappers,
 )
 from .base import Objective, Queries, objective_for
 
 __all__ = [
     "Objective",
     "Queries",
+    "gaussian",
     "generalised",
     "huber",
+    "kernel",
     "lasso",
     "linear_svm",
     "logistic",
     "multi_task",
+    "neighbors",
     "objective_for",
     "one_vs_rest",
     "ridge",
+    "smoother",
     "stochastic",
+    "wrappers",
 ]

@@ -5,10 +5,11 @@
 
 from .base import Solver
 from .direct import Direct
+from .system import System
 
-__all__ = ["SOLVERS", "Direct", "Solver", "resolve_solver"]
+__all__ = ["SOLVERS", "Direct", "Solver", "System", "resolve_solver"]
 
-SOLVERS = {"direct": Direct}
+SOLVERS = {"direct": Direct, "system": System}
 
 
 def resolve_solver(solver, objective):
