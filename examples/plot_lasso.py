@@ -18,7 +18,7 @@ from sklearn.linear_model import Lasso
 from skinfluence import InfluenceExplainer
 
 X, y = load_diabetes(return_X_y=True, as_frame=True)
-model = Lasso(alpha=0.1, tol=1e-10, max_iter=100_000)
+model = Lasso(alpha=0.05, tol=1e-10, max_iter=100_000)
 exact = InfluenceExplainer(model, method="exact").fit(X, y)
 newton = InfluenceExplainer(model, method="newton").fit(X, y)
 kept = X.columns[exact.estimator_.coef_ != 0]
