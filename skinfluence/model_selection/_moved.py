@@ -118,7 +118,9 @@ class MovedEstimator(MetaEstimatorMixin, BaseEstimator):
             .add_self_request(self)
             .add(
                 estimator=self.estimator,
-                method_mapping=MethodMapping().add(caller="fit", callee="fit"),
+                method_mapping=MethodMapping()
+                .add(caller="fit", callee="fit")
+                .add(caller="score", callee="score"),
             )
         )
 
