@@ -121,8 +121,11 @@ def search():
         if name == "diabetes":
             model, scoring = Ridge(), "neg_mean_squared_error"
             param = {"alpha": np.logspace(-2, 3, 11)}
-        fit = InfluenceSearchCV(model, param, scoring=scoring).fit
-        ours, fitted = timed(partial(fit, X, y))
+        searches = [
+            InfluenceSearchCV(model, param, scoring=scoring, approximation=kind)
+            for kind in ("auto", "newton")
+        ]
+        times = [timed(partial(one.fit, X, y))[0] for one in searches]
         rows = np.random.default_rng(0).choice(len(y), 20, replace=False)
         start = time.perf_counter()
         for values in zip(*param.values(), strict=True):
@@ -132,8 +135,9 @@ def search():
                 clone(candidate).fit(X[keep], y[keep]).predict(X[[i]])
         theirs = (time.perf_counter() - start) / len(rows) * len(y)
         print(
-            f"search, {name}: {theirs:.1f} s (extrapolated) / {ours:.3f} s = "
-            f"{theirs / ours:.0f} x, {fitted.best_params_}"
+            f"search, {name}: {theirs:.1f} s (extrapolated); auto {times[0]:.2f} s = "
+            f"{theirs / times[0]:.0f} x, newton {times[1]:.2f} s = {theirs / times[1]:.0f} x, "
+            f"{[one.best_params_ for one in searches]}"
         )
 
 

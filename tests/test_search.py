@@ -55,9 +55,10 @@ def test_scikit_learn_estimator(estimator, check):
 @pytest.mark.parametrize("X, y", DATA.values(), ids=DATA.keys())
 def test_picks_what_a_grid_search_picks(X, y):
     X, scoring = scale(X), log_score(y)
-    ours = InfluenceSearchCV(MODEL, GRID, scoring=scoring).fit(X, y)
     theirs = GridSearchCV(MODEL, GRID, scoring=scoring, cv=LeaveOneOut()).fit(X, y)
-    assert ours.best_params_ == theirs.best_params_
+    for approximation in ("newton", "auto", "exact"):
+        ours = InfluenceSearchCV(MODEL, GRID, scoring=scoring, approximation=approximation)
+        assert ours.fit(X, y).best_params_ == theirs.best_params_
     assert set(ours.cv_results_) == set(theirs.cv_results_)
     assert_allclose(ours.best_score_, theirs.best_score_, rtol=1e-6)
     for key in ("mean_test_score", "std_test_score", "split7_test_score"):

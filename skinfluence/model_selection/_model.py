@@ -14,11 +14,15 @@ from .._blocks import block_length, blocks
 from .._effects import as_rows, bind, check_steps, most_accurate
 from .._unwrap import transform, unwrap, weight_name
 from ..methods.base import Problem
+from ..methods.exact import Exact
 from ..methods.joint import has_joint_minima, joint_minima
 from ..objectives import objective_for
 
 # Outputs of the rows after a fold is removed, relative to how far the removal moves them.
 FOLD_ACCURACY = 1e-8
+
+# The same of a row alone, under "auto": far below 1e-6 in a probability.
+AUTO_ACCURACY = 1e-6
 
 APPROXIMATIONS = ("auto", "infinitesimal_jackknife", "newton", "exact", "refit")
 FLOAT_RESPONSES = ("predict_proba", "predict_log_proba", "decision_function")
@@ -37,6 +41,8 @@ class FoldModel:
         What its ``fit`` was given besides.
     objective : Objective, optional
         That of the estimator, where it is at hand.
+    accuracy : float, optional
+        Of each row's removal under "auto", relative to what it changes.
 
     Attributes
     ----------
@@ -45,7 +51,17 @@ class FoldModel:
         approximation raises.
     """
 
-    def __init__(self, estimator, X, y, approximation, preprocessing, fit_params, objective=None):
+    def __init__(
+        self,
+        estimator,
+        X,
+        y,
+        approximation,
+        preprocessing,
+        fit_params,
+        objective=None,
+        accuracy=AUTO_ACCURACY,
+    ):
         self.estimator, self.X = estimator, X
         self.steps, final = unwrap(estimator)
         check_steps(self.steps, preprocessing, stacklevel=5)
@@ -64,7 +80,9 @@ class FoldModel:
         self.accurate = approximation in ("auto", "exact")
         if approximation == "auto":
             approximation = most_accurate(objective)
-        self.exact = approximation == "exact"
+            if approximation == "exact":
+                approximation = Exact(tol=accuracy)
+        self.exact = approximation == "exact" or isinstance(approximation, Exact)
         problem = Problem(objective, None, final, rows, y, weight)
         self._kept = {}
         self.effects = bind(approximation, "auto", problem)[2]
