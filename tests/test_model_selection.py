@@ -12,8 +12,11 @@ from sklearn.datasets import load_diabetes, load_iris, make_classification
 from sklearn.exceptions import FitFailedWarning
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import (
+    HuberRegressor,
+    Lasso,
     LinearRegression,
     LogisticRegression,
+    PoissonRegressor,
     Ridge,
     RidgeClassifier,
     RidgeCV,
@@ -23,6 +26,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
 
 from skinfluence.model_selection import cross_val_predict, cross_val_score, cross_validate
 
@@ -342,6 +346,23 @@ def test_metadata_routing():
             assert_allclose(ours, theirs, rtol=1e-7)
         with pytest.raises(ValueError, match="groups"):
             cross_val_score(model, X, TWO, cv=cv, groups=GROUPS)
+
+
+OTHERS = {
+    "poisson": (PoissonRegressor(tol=1e-10, max_iter=500, solver="newton-cholesky"), TARGET),
+    "huber": (HuberRegressor(tol=1e-10, max_iter=10_000), TARGET),
+    "lasso": (Lasso(tol=1e-12, max_iter=100_000), TARGET),
+    "svc": (LinearSVC(tol=1e-10, max_iter=1_000_000), (TARGET > 140).astype(int)),
+}
+
+
+@pytest.mark.parametrize("model, y", OTHERS.values(), ids=OTHERS.keys())
+@pytest.mark.parametrize("cv", [4, reference.LeaveOneOut()], ids=["kfold", "loo"])
+def test_other_objectives(model, y, cv):
+    """Penalties on the mean loss, a scale, L1 and squared hinge, to the solvers' tolerance."""
+    method = "predict" if y is TARGET else "decision_function"
+    ours, theirs = both(cross_val_predict, model, DIABETES, y, cv=cv, method=method)
+    assert_allclose(ours, theirs, rtol=2e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("p", [6, 30])

@@ -4,7 +4,7 @@ import numpy as np
 from scipy.special import softmax
 
 from .._blocks import block_length, blocks
-from ..objectives.linear import LinearObjective
+from ..methods.joint import is_smooth
 from ..objectives.losses import MultinomialLoss
 
 
@@ -89,7 +89,7 @@ class Expansion:
     def check_second_order(self):
         """Refuse objectives whose second-order term is not known."""
         objective = self.objective
-        if not isinstance(objective, LinearObjective):
+        if not is_smooth(objective):
             raise TypeError(
                 f"the second order is not known for {type(objective).__name__}; use order=1"
             )
@@ -98,8 +98,6 @@ class Expansion:
                 "the second order is not known where other rows' weights or the penalty move with "
                 "a row (class_weight='balanced', a penalty on the mean loss); use order=1"
             )
-        if not objective.loss.smooth:
-            raise ValueError("the loss has no third derivative; use order=1")
 
 
 def _softmax_third(Z, V):

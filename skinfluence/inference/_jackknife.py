@@ -308,7 +308,7 @@ class InfinitesimalJackknife(RowChecks, MetaEstimatorMixin, BaseEstimator):
         queries, head = self.objective_.queries(rows), self.objective_.head
         slopes = [
             head.decision_gradient(queries.outputs, np.full(len(queries), k))
-            for k in range(self.objective_.n_outputs)
+            for k in range(1 if prediction.ndim == 1 else prediction.shape[1])
         ]
         return prediction, self._deviation(queries, slopes).reshape(prediction.shape)
 
@@ -386,7 +386,7 @@ class InfinitesimalJackknife(RowChecks, MetaEstimatorMixin, BaseEstimator):
             raise ValueError(f"kind={kind!r} is not one of 'plus', 'minmax'")
         if approximation not in ("auto", "infinitesimal_jackknife", "newton", "exact"):
             raise ValueError(f"approximation={approximation!r} is not known")
-        if not is_regressor(self.estimator_) or objective.n_outputs > 1:
+        if not is_regressor(self.estimator_) or self._y.ndim > 1:
             raise ValueError("prediction intervals are for a regressor with one output")
         method = most_accurate(objective) if approximation == "auto" else approximation
         problem = Problem(objective, None, self._final, self._rows, self._y, self._weight)

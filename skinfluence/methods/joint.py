@@ -13,10 +13,14 @@ from ..solvers.factor import PrimalFactor, solve_repeated
 SLOWEST = 0.3
 
 
+def is_smooth(objective):
+    """Whether an objective is a twice differentiable loss and a quadratic penalty, no more."""
+    return type(objective) is LinearObjective and objective.loss.smooth
+
+
 def has_joint_minima(objective):
     """Whether :func:`joint_minima` knows a kind of objective."""
-    parts = getattr(objective, "parts", [objective])
-    return all(isinstance(part, LinearObjective) for part in parts)
+    return all(is_smooth(part) for part in getattr(objective, "parts", [objective]))
 
 
 def joint_minima(objective, groups, tol):

@@ -13,8 +13,8 @@ from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 from sklearn.metrics import log_loss, mean_squared_error
 
 from .._unwrap import unwrap
+from ..methods.joint import is_smooth
 from ..objectives import objective_for
-from ..objectives.linear import LinearObjective
 from ..solvers import Direct
 from ._model import FoldModel, final_weight
 from ._refine import check_refinable, leave_one_out_loss
@@ -110,7 +110,7 @@ class Candidates:
         objective = self.model.objective
         if any(name.split("__")[-1] not in PENALTIES for name in changed):
             return None
-        if not isinstance(objective, LinearObjective) or objective.rank_deficient:
+        if not is_smooth(objective) or objective.rank_deficient:
             return None
         estimator = copy.deepcopy(self.model.estimator).set_params(**candidate)
         final = unwrap(estimator)[1]

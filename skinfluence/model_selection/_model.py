@@ -189,7 +189,7 @@ class FoldModel:
         elif method == "predict_log_proba":
             values = np.log(head.proba(Z))
         else:
-            index = range(Z.shape[1])
+            index = range(1 if like.ndim == 1 else like.shape[1])
             values = np.column_stack([head.decision(Z, np.full(len(Z), k)) for k in index])
         return values.reshape(len(Z), *like.shape[1:]).astype(like.dtype, copy=False)
 

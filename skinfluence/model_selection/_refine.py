@@ -3,14 +3,14 @@
 import numpy as np
 
 from .._blocks import block_length, blocks
-from ..objectives.linear import LinearObjective
+from ..methods.joint import is_smooth
 from ..objectives.losses import LogisticLoss, MultinomialLoss, SquaredLoss
 
 
 def check_refinable(objective):
     """Refuse objectives along whose penalty the leave-one-out loss has no known derivative."""
     losses = (LogisticLoss, MultinomialLoss, SquaredLoss)
-    if not isinstance(objective, LinearObjective) or not isinstance(objective.loss, losses):
+    if not is_smooth(objective) or not isinstance(objective.loss, losses):
         raise TypeError(
             f"refine is not known for {type(objective).__name__}: only for logistic regression "
             "and least squares with a quadratic penalty"
