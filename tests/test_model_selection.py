@@ -362,7 +362,8 @@ def test_other_objectives(model, y, cv):
     """Penalties on the mean loss, a scale, L1 and squared hinge, to the solvers' tolerance."""
     method = "predict" if y is TARGET else "decision_function"
     ours, theirs = both(cross_val_predict, model, DIABETES, y, cv=cv, method=method)
-    assert_allclose(ours, theirs, rtol=2e-6, atol=1e-6)
+    loose = isinstance(model, HuberRegressor)  # whose lbfgs takes no tolerance on the value
+    assert_allclose(ours, theirs, rtol=2e-4 if loose else 2e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("p", [6, 30])

@@ -24,10 +24,6 @@ from ._validation import cross_validate, fit_model, fold_scores
 # Penalties a fit can be followed along, and whether more of it means more regularisation.
 PENALTIES = {"C": False, "alpha": True}
 
-# Of each row's removal under "auto", relative to what it changes: a mean score tells candidates
-# apart by far more.
-ACCURACY = 1e-4
-
 
 class Candidates:
     """The candidates of one search, each followed from the one before where it can be."""
@@ -36,6 +32,9 @@ class Candidates:
         self._check_weights(search, routed, folds)
         self.search, self.X, self.y, self.scorer = search, X, y, scorer
         self.routed, self.folds = routed, folds
+        self.approximation = search.approximation
+        if self.approximation == "auto" and folds.splits is None:
+            self.approximation = "newton"
         self.preprocessing = search.preprocessing
         self.model, self.candidate = None, None
         self.errors, self.n_candidates = [], 0
@@ -81,9 +80,8 @@ class Candidates:
                 self.X,
                 self.y,
                 self.routed.estimator.fit,
-                search.approximation,
+                self.approximation,
                 self.preprocessing,
-                accuracy=ACCURACY,
             )
         except ValueError as error:
             return self._failed(error)
@@ -128,11 +126,10 @@ class Candidates:
             estimator,
             self.X,
             self.y,
-            self.search.approximation,
+            self.approximation,
             "frozen",
             fit_params,
             objective=objective,
-            accuracy=ACCURACY,
         )
 
     def refine(self, candidates, best):
@@ -171,9 +168,7 @@ class Candidates:
         if model is None:
             estimator = clone(self.search.estimator).set_params(**candidate)
             fit_params = self.routed.estimator.fit
-            model = fit_model(
-                estimator, self.X, self.y, fit_params, self.search.approximation, "frozen"
-            )
+            model = fit_model(estimator, self.X, self.y, fit_params, self.approximation, "frozen")
         self.model, self.candidate = model, candidate
         return model
 

@@ -41,8 +41,6 @@ class FoldModel:
         What its ``fit`` was given besides.
     objective : Objective, optional
         That of the estimator, where it is at hand.
-    accuracy : float, optional
-        Of each row's removal under "auto", relative to what it changes.
 
     Attributes
     ----------
@@ -51,17 +49,7 @@ class FoldModel:
         approximation raises.
     """
 
-    def __init__(
-        self,
-        estimator,
-        X,
-        y,
-        approximation,
-        preprocessing,
-        fit_params,
-        objective=None,
-        accuracy=AUTO_ACCURACY,
-    ):
+    def __init__(self, estimator, X, y, approximation, preprocessing, fit_params, objective=None):
         self.estimator, self.X = estimator, X
         self.steps, final = unwrap(estimator)
         check_steps(self.steps, preprocessing, stacklevel=5)
@@ -81,7 +69,7 @@ class FoldModel:
         if approximation == "auto":
             approximation = most_accurate(objective)
             if approximation == "exact":
-                approximation = Exact(tol=accuracy)
+                approximation = Exact(tol=AUTO_ACCURACY)
         self.exact = approximation == "exact" or isinstance(approximation, Exact)
         problem = Problem(objective, None, final, rows, y, weight)
         self._kept = {}

@@ -31,7 +31,8 @@ class InfluenceSearchCV(BaseSearchCV):
     cv : int, splitter, iterable or None, default=None
         Leave-one-out when None.
     approximation : {"auto", "infinitesimal_jackknife", "newton", "exact", "refit"}
-        See :func:`cross_val_predict`.
+        See :func:`cross_val_predict`. Here "auto" is "newton" for leave-one-out: scores are
+        compared, and one step errs the same way for all.
     preprocessing : {"auto", "frozen", "refit"}, default="auto"
         See :func:`cross_val_predict`. A Pipeline's earlier steps are kept as fitted on all rows.
     refit : bool, str or callable, default=True

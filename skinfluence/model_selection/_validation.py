@@ -302,13 +302,13 @@ def cross_val_score(
     return out["test_score"]
 
 
-def fit_model(estimator, X, y, fit_params, approximation, preprocessing, **options):
+def fit_model(estimator, X, y, fit_params, approximation, preprocessing):
     """The one fit."""
     fit_params = _check_method_params(X, params=fit_params)
     fitted = estimator
     if not isinstance(estimator, FrozenEstimator):
         fitted = clone(estimator).fit(X, y, **fit_params)
-    return FoldModel(fitted, X, y, approximation, preprocessing, fit_params, **options)
+    return FoldModel(fitted, X, y, approximation, preprocessing, fit_params)
 
 
 def leave_one_out_scores(model, scorer, y, start):
