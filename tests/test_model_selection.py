@@ -11,6 +11,7 @@ from sklearn import config_context
 from sklearn.datasets import load_diabetes, load_iris, make_classification
 from sklearn.exceptions import FitFailedWarning
 from sklearn.frozen import FrozenEstimator
+from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import (
     HuberRegressor,
     Lasso,
@@ -23,10 +24,11 @@ from sklearn.linear_model import (
 )
 from sklearn.metrics import log_loss, make_scorer
 from sklearn.multiclass import OneVsRestClassifier
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.svm import LinearSVC
+from sklearn.svm import SVC, SVR, LinearSVC
+from sklearn.tree import DecisionTreeClassifier
 
 from skinfluence.model_selection import cross_val_predict, cross_val_score, cross_validate
 
@@ -313,8 +315,8 @@ def test_chosen_parameters_are_held_with_a_warning():
 def test_refit_and_refusals():
     ours = cross_val_predict(KNeighborsClassifier(), X, TWO, cv=4, approximation="refit")
     assert_array_equal(ours, reference.cross_val_predict(KNeighborsClassifier(), X, TWO, cv=4))
-    with pytest.raises(TypeError, match="KNeighborsClassifier"):
-        cross_val_predict(KNeighborsClassifier(), X, TWO, cv=4)
+    with pytest.raises(TypeError, match="DecisionTreeClassifier"):
+        cross_val_predict(DecisionTreeClassifier(), X, TWO, cv=4)
     with pytest.raises(ValueError, match="approximation='jackknife' is not one of"):
         cross_val_score(logistic(), X, TWO, approximation="jackknife")
     with pytest.raises(ValueError, match=r"fit parameters \['offset'\]"):
@@ -352,7 +354,11 @@ OTHERS = {
     "poisson": (PoissonRegressor(tol=1e-10, max_iter=500, solver="newton-cholesky"), TARGET),
     "huber": (HuberRegressor(tol=1e-10, max_iter=10_000), TARGET),
     "lasso": (Lasso(tol=1e-12, max_iter=100_000), TARGET),
-    "svc": (LinearSVC(tol=1e-10, max_iter=1_000_000), (TARGET > 140).astype(int)),
+    "linear svc": (LinearSVC(tol=1e-10, max_iter=1_000_000), (TARGET > 140).astype(int)),
+    "svc": (SVC(gamma=0.1, tol=1e-8), (TARGET > 140).astype(int)),
+    "svr": (SVR(gamma=0.1, tol=1e-8), TARGET),
+    "kernel ridge": (KernelRidge(kernel="rbf", gamma=0.1), TARGET),
+    "neighbors": (KNeighborsRegressor(), TARGET),
 }
 
 

@@ -105,9 +105,10 @@ class FoldModel:
     # -- outputs ---------------------------------------------------------------------------
     def left_out_outputs(self):
         """Outputs of each row without itself: (n_rows, n_outputs)."""
-        out = np.array(self.objective.outputs, dtype=np.float64)
+        out = np.empty((self.n_rows, self.objective.n_outputs))
         for rows in self.effects.row_blocks(np.arange(self.n_rows)):
-            out[rows] += self.effects.own_outputs(rows)
+            fitted = self.objective.training_queries(rows).outputs
+            out[rows] = fitted + self.effects.own_outputs(rows)
         return out
 
     def moves(self, groups):

@@ -345,7 +345,7 @@ def _fold_outputs(model, folds):
     moves = _tried(model, lambda: model.moves(folds.removed))
     if moves is None:
         return None
-    out = np.array(model.objective.outputs, dtype=np.float64)
+    out = np.empty((model.n_rows, model.objective.n_outputs))
     for move, (_, test) in zip(moves, folds.splits, strict=True):
         out[test] = model.outputs(model.objective.training_queries(test), move)
     return out
