@@ -5,30 +5,28 @@ from numbers import Integral
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils import check_array, get_tags
+from sklearn.utils import get_tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.validation import (
     _check_feature_names_in,
     _check_sample_weight,
     check_consistent_length,
     check_is_fitted,
-    validate_data,
 )
 
 from ._blocks import block_length, blocks, map_threads
+from ._checks import RowChecks
+from ._effects import as_rows, bind, check_steps
 from ._top import TopInfluences, TopValues
 from ._unwrap import fit_estimator, transform, unwrap
-from .methods import Problem, resolve_method
+from .methods import Problem
 from .objectives import objective_for
-from .solvers import resolve_solver
-from .solvers.base import fitted_solver
 from .targets import resolve_target
 
 HIGH_LEVERAGE = 0.9
 
 
-class InfluenceExplainer(TransformerMixin, BaseEstimator):
+class InfluenceExplainer(RowChecks, TransformerMixin, BaseEstimator):
     """Influence of each training row on a fitted model's predictions, without refitting.
 
     The influence of row ``i`` on a quantity ``t`` is ``t(fit without row i) - t(fit with all
@@ -160,83 +158,29 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
         X, y, sample_weight = self._check_training(X, y, sample_weight)
         self.estimator_ = fit_estimator(self.estimator, X, y, sample_weight)
         self._steps, final = unwrap(self.estimator_)
-        self._check_steps()
+        check_steps(self._steps, self.preprocessing)
         rows = self._final_rows(X)
         self.objective_ = objective_for(final, rows, np.asarray(y), sample_weight)
         self._name_features(X)
         self.n_rows_ = self.objective_.n_rows
         self.gradient_norm_ = self.objective_.gradient_norm
         self._index = index
-        self.method_ = resolve_method(self.method, self.objective_)
         self.target_ = None if self.target == "auto" else resolve_target(self.target, True)
-        self.solver_ = None
-        if self.method_.uses_solver:
-            solver = resolve_solver(self.solver, self.objective_)
-            self.solver_ = fitted_solver(solver, self.objective_)
-        self.effects_ = self.method_.bind(
-            Problem(
-                self.objective_,
-                self.solver_,
-                final,
-                rows,
-                np.asarray(y),
-                sample_weight,
-                self.n_jobs,
-                self.verbose,
-                self.batch_size,
-            )
+        problem = Problem(
+            self.objective_,
+            None,
+            final,
+            rows,
+            np.asarray(y),
+            sample_weight,
+            self.n_jobs,
+            self.verbose,
+            self.batch_size,
         )
+        self.method_, self.solver_, self.effects_ = bind(self.method, self.solver, problem)
         self._leverage = None
         self._warn_leverage()
         return self
-
-    def _check_training(self, X, y, sample_weight):
-        if y is None:
-            raise ValueError("requires y to be passed, but the target y is None")
-        if self._takes_tables():
-            validate_data(self, X, skip_check_array=True)
-            check_consistent_length(X, y)
-        else:
-            X, y = validate_data(
-                self,
-                X,
-                y,
-                accept_sparse="csr",
-                dtype=[np.float64, np.float32],
-                multi_output=True,
-                y_numeric=False,
-            )
-            y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
-        if sample_weight is None:
-            return X, y, None
-        rows = np.empty((len(np.asarray(y)), 1))
-        sample_weight = _check_sample_weight(sample_weight, rows, ensure_non_negative=True)
-        if not sample_weight.any():
-            raise ValueError("every sample_weight is zero: nothing was fitted")
-        return X, y, sample_weight
-
-    def _takes_tables(self):
-        """Whether the estimator's first step takes raw tables: then it checks its own input."""
-        estimator = self.estimator
-        while hasattr(estimator, "estimator") and not hasattr(estimator, "steps"):
-            estimator = estimator.estimator
-        return hasattr(estimator, "steps")
-
-    def _check_steps(self):
-        frozen = [name for name, _ in self._steps]
-        if not frozen or self.preprocessing == "frozen":
-            return
-        if self.preprocessing == "refit":
-            raise ValueError(
-                f"preprocessing='refit' does not know the pipeline steps {frozen}; use "
-                "preprocessing='frozen' to keep them as fitted"
-            )
-        warnings.warn(
-            f"the pipeline steps {frozen} are kept as fitted: a removed row moves only the last "
-            "step. Pass preprocessing='frozen' to say that this is meant.",
-            UserWarning,
-            stacklevel=3,
-        )
 
     def _name_features(self, X):
         names = getattr(self, "feature_names_in_", None)
@@ -589,13 +533,7 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
 
     def _check_queries(self, X, y):
         check_is_fitted(self)
-        if self._takes_tables():
-            validate_data(self, X, reset=False, skip_check_array=True)
-        else:
-            X = validate_data(
-                self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32]
-            )
-        rows = self._final_rows(X)
+        rows = self._final_rows(self._check_rows_of(X))
         if y is not None:
             check_consistent_length(rows, y)
             y = np.asarray(y)
@@ -605,8 +543,7 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
         """Rows as the final estimator sees them, checked unless that was done already."""
         if not self._steps and not self._takes_tables():
             return X
-        rows = transform(self._steps, X)
-        return check_array(rows, accept_sparse="csr", dtype=[np.float64, np.float32])
+        return as_rows(transform(self._steps, X))
 
     def _check_rows(self, rows):
         rows = np.atleast_1d(np.asarray(rows))
@@ -644,17 +581,6 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
         import polars as pl
 
         return pl.DataFrame(values, schema=list(columns), orient="row")
-
-    def get_metadata_routing(self):
-        """Metadata routing: ``fit`` takes ``sample_weight`` and passes it to the estimator's fit.
-
-        Returns
-        -------
-        MetadataRouter
-        """
-        mapping = MethodMapping().add(caller="fit", callee="fit")
-        router = MetadataRouter(owner=type(self).__name__).add_self_request(self)
-        return router.add(estimator=self.estimator, method_mapping=mapping)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
