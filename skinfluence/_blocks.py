@@ -37,6 +37,7 @@ def _controller():
     return ThreadpoolController()
 
 
+@cache  # asking the system takes longer than a small block
 def n_threads():
     """Cores this process may use."""
     return joblib.cpu_count()

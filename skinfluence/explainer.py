@@ -5,32 +5,30 @@ from numbers import Integral
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils import check_array, get_tags
+from sklearn.utils import get_tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.validation import (
     _check_feature_names_in,
     _check_sample_weight,
     check_consistent_length,
     check_is_fitted,
-    validate_data,
 )
 
 from ._blocks import block_length, blocks, map_threads
+from ._checks import RowChecks
+from ._effects import as_rows, bind, check_steps
 from ._top import TopInfluences, TopValues
-from ._unwrap import fit_estimator, transform, unfrozen, unwrap
-from .methods import Problem, resolve_method
+from ._unwrap import fit_estimator, transform, unwrap
+from .methods import Problem
 from .objectives import resolve_objective
 from .objectives.base import is_net
-from .objectives.nets import net_rows, net_targets
-from .solvers import resolve_solver
-from .solvers.base import fitted_solver
+from .objectives.nets import net_rows
 from .targets import resolve_target
 
 HIGH_LEVERAGE = 0.9
 
 
-class InfluenceExplainer(TransformerMixin, BaseEstimator):
+class InfluenceExplainer(RowChecks, TransformerMixin, BaseEstimator):
     """Influence of each training row on a fitted model's predictions, without refitting.
 
     The influence of row ``i`` on a quantity ``t`` is ``t(fit without row i) - t(fit with all
@@ -170,88 +168,29 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
         X, y, sample_weight = self._check_training(X, y, sample_weight)
         self.estimator_ = fit_estimator(self.estimator, X, y, sample_weight)
         self._steps, final = unwrap(self.estimator_)
-        self._check_steps()
+        check_steps(self._steps, self.preprocessing)
         rows, y = self._final_rows(X), np.asarray(y)
         self.objective_ = resolve_objective(self.objective, final, rows, y, sample_weight)
         self._name_features(X)
         self.n_rows_ = self.objective_.n_rows
         self.gradient_norm_ = self.objective_.gradient_norm
         self._index = index
-        self.method_ = resolve_method(self.method, self.objective_)
         self.target_ = None if self.target == "auto" else resolve_target(self.target, True)
-        self.solver_ = None
-        if self.method_.uses_solver:
-            solver = resolve_solver(self.solver, self.objective_)
-            self.solver_ = fitted_solver(solver, self.objective_)
-        self.effects_ = self.method_.bind(
-            Problem(
-                self.objective_,
-                self.solver_,
-                final,
-                rows,
-                y,
-                sample_weight,
-                self.n_jobs,
-                self.verbose,
-                self.batch_size,
-            )
+        problem = Problem(
+            self.objective_,
+            None,
+            final,
+            rows,
+            y,
+            sample_weight,
+            self.n_jobs,
+            self.verbose,
+            self.batch_size,
         )
+        self.method_, self.solver_, self.effects_ = bind(self.method, self.solver, problem)
         self._leverage = None
         self._warn_leverage()
         return self
-
-    def _check_training(self, X, y, sample_weight):
-        if y is None:
-            raise ValueError("requires y to be passed, but the target y is None")
-        if self._takes_tables():
-            validate_data(self, X, skip_check_array=True)
-            check_consistent_length(X, y)
-        elif is_net(unfrozen(self.estimator)):
-            if not isinstance(X, dict):
-                validate_data(self, X, skip_check_array=True)
-            X, y = net_rows(X).data, net_targets(y)
-            check_consistent_length(*(X.values() if isinstance(X, dict) else [X]), y)
-        else:
-            X, y = validate_data(
-                self,
-                X,
-                y,
-                accept_sparse="csr",
-                dtype=[np.float64, np.float32],
-                multi_output=True,
-                y_numeric=False,
-            )
-            y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
-        if sample_weight is None:
-            return X, y, None
-        rows = np.empty((len(np.asarray(y)), 1))
-        sample_weight = _check_sample_weight(sample_weight, rows, ensure_non_negative=True)
-        if not sample_weight.any():
-            raise ValueError("every sample_weight is zero: nothing was fitted")
-        return X, y, sample_weight
-
-    def _takes_tables(self):
-        """Whether the estimator's first step takes raw tables: then it checks its own input."""
-        estimator = self.estimator
-        while hasattr(estimator, "estimator") and not hasattr(estimator, "steps"):
-            estimator = estimator.estimator
-        return hasattr(estimator, "steps")
-
-    def _check_steps(self):
-        frozen = [name for name, _ in self._steps]
-        if not frozen or self.preprocessing == "frozen":
-            return
-        if self.preprocessing == "refit":
-            raise ValueError(
-                f"preprocessing='refit' does not know the pipeline steps {frozen}; use "
-                "preprocessing='frozen' to keep them as fitted"
-            )
-        warnings.warn(
-            f"the pipeline steps {frozen} are kept as fitted: a removed row moves only the last "
-            "step. Pass preprocessing='frozen' to say that this is meant.",
-            UserWarning,
-            stacklevel=3,
-        )
 
     def _name_features(self, X):
         names = getattr(self, "feature_names_in_", None)
@@ -394,7 +333,9 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
         if target.scalar:
             raise ValueError("self_influence needs a target of one row, not a scalar of all")
         out = np.empty(self.n_rows_)
-        for rows in self.effects_.row_blocks(np.arange(self.n_rows_)):
+
+        def work(rows):
+            rows = np.arange(rows.start, rows.stop)
             queries = self.objective_.training_queries(rows)
             targets = self.objective_.training_targets(rows)
             bound = target.bind_queries(self.objective_, queries, targets)
@@ -403,6 +344,8 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
                 out[rows] = (bound.gradient() * moved).sum(axis=1)
             else:
                 out[rows] = bound.paired_changes(moved)
+
+        self._map_rows(work, self._row_slices(1, in_cache=True))
         return out
 
     def parameter_influence(self, rows=None):
@@ -428,6 +371,49 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
         values = np.concatenate(parts)
         return self._as_output(
             values, self.objective_.parameter_names, self.get_feature_names_out()[rows]
+        )
+
+    def error_bound(self, rows=None):
+        """How far the parameters without each row can be from the truth, proved.
+
+        Parameters
+        ----------
+        rows : array-like of int, optional
+            Which training rows; default all.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,)
+            Upper bound on the Euclidean norm of ``parameter_influence`` minus its true value, from
+            the gradient of the objective without the row, float64 rounding included. Infinite
+            where nothing can be proved, as when a row carries the fit nearly alone.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the objective is no linear predictor, is not strictly convex, or its loss has no
+            known bound on the third derivative and the penalty leaves a parameter out.
+
+        References
+        ----------
+        Sun, T. and Tran-Dinh, Q. (2019). Generalized self-concordant functions: a recipe for
+        Newton-type methods. Mathematical Programming 178. https://arxiv.org/abs/1703.04599
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_breast_cancer
+        >>> from sklearn.linear_model import LogisticRegression
+        >>> from sklearn.preprocessing import scale
+        >>> from skinfluence import InfluenceExplainer
+        >>> X, y = load_breast_cancer(return_X_y=True)
+        >>> explainer = InfluenceExplainer(LogisticRegression()).fit(scale(X), y)
+        >>> bool((explainer.error_bound() < 1).all())
+        True
+        """
+        check_is_fitted(self)
+        rows = self._check_rows(np.arange(self.n_rows_) if rows is None else rows)
+        return np.concatenate(
+            [self.effects_.error_bound(part) for part in self.effects_.row_blocks(rows)]
         )
 
     def group_influence(self, groups, X, y=None):
@@ -517,7 +503,10 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
             values = bound.changes(self.effects_.outputs(bound.queries, index))
             use(rows, values[None] if bound.target.scalar else values)
 
-        pieces = list(self._row_slices(n_queries, in_cache=True))
+        self._map_rows(work, self._row_slices(n_queries, in_cache=True))
+
+    def _map_rows(self, work, pieces):
+        """Do the pieces on every core where the method allows it, else one after the other."""
         if self.effects_.threaded:
             map_threads(work, pieces)
         else:
@@ -542,7 +531,8 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
         per_row = 8 * (2 * objective.n_params + held)
         length = block_length(per_row, self.batch_size, share=1 / 8)
         if in_cache and self.batch_size is None:
-            length = min(length, max(64, 2**22 // (8 * n_queries * objective.n_outputs)))
+            width = n_queries * objective.n_outputs + objective.n_params
+            length = min(length, max(64, 2**22 // (8 * width)))
         return blocks(self.n_rows_, length)
 
     def _query_block(self, n_queries):
@@ -555,16 +545,7 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
 
     def _check_queries(self, X, y):
         check_is_fitted(self)
-        if self._takes_tables():
-            validate_data(self, X, reset=False, skip_check_array=True)
-        elif is_net(unfrozen(self.estimator)):
-            if not isinstance(X, dict):
-                validate_data(self, X, reset=False, skip_check_array=True)
-        else:
-            X = validate_data(
-                self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32]
-            )
-        rows = self._final_rows(X)
+        rows = self._final_rows(self._check_rows_of(X))
         if y is not None:
             check_consistent_length(rows, y)
             y = np.asarray(y)
@@ -576,8 +557,7 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
             return net_rows(transform(self._steps, X))
         if not self._steps and not self._takes_tables():
             return X
-        rows = transform(self._steps, X)
-        return check_array(rows, accept_sparse="csr", dtype=[np.float64, np.float32])
+        return as_rows(transform(self._steps, X))
 
     def _check_rows(self, rows):
         rows = np.atleast_1d(np.asarray(rows))
@@ -615,17 +595,6 @@ class InfluenceExplainer(TransformerMixin, BaseEstimator):
         import polars as pl
 
         return pl.DataFrame(values, schema=list(columns), orient="row")
-
-    def get_metadata_routing(self):
-        """Metadata routing: ``fit`` takes ``sample_weight`` and passes it to the estimator's fit.
-
-        Returns
-        -------
-        MetadataRouter
-        """
-        mapping = MethodMapping().add(caller="fit", callee="fit")
-        router = MetadataRouter(owner=type(self).__name__).add_self_request(self)
-        return router.add(estimator=self.estimator, method_mapping=mapping)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

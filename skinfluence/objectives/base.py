@@ -31,6 +31,9 @@ class Objective:
     n_outputs: int
     strictly_convex = False
     n_blocks = 1  # diagonal blocks of the Hessian
+    # ``read_outputs(estimator, X)``: outputs of another fitted estimator of the same kind, shape
+    # (m, n_outputs); for a model whose parameters belong to its rows, in place of read_parameters
+    read_outputs = None
 
     # -- training side ---------------------------------------------------------------------
     def removal_gradients(self):
@@ -128,7 +131,11 @@ def objective_for(estimator, X, y, sample_weight=None):
         from .nets import Net  # torch is imported no earlier than this
 
         return Net().build(estimator, X, y, sample_weight)
-    known = sorted(cls.__name__ for cls in objective_for.registry if cls is not object)
+    known = sorted(
+        cls.__name__
+        for cls, function in objective_for.registry.items()
+        if cls is not object and not getattr(function, "refuses", False)
+    )
     raise TypeError(
         f"no objective is known for {type(estimator).__name__}; supported estimators: "
         f"{', '.join(known)}, and skorch's nets. Register one with "

@@ -1,0 +1,78 @@
+"""Checks of training and query rows that estimators over another estimator share."""
+
+import numpy as np
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_consistent_length,
+    validate_data,
+)
+
+from ._unwrap import unfrozen
+from .objectives.base import is_net
+from .objectives.nets import net_rows, net_targets
+
+
+class RowChecks:
+    """Mixin of a meta-estimator with an ``estimator``: raw tables pass, arrays are checked."""
+
+    def _check_training(self, X, y, sample_weight):
+        if y is None:
+            raise ValueError("requires y to be passed, but the target y is None")
+        if self._takes_tables():
+            validate_data(self, X, skip_check_array=True)
+            check_consistent_length(X, y)
+        elif is_net(unfrozen(self.estimator)):
+            if not isinstance(X, dict):
+                validate_data(self, X, skip_check_array=True)
+            X, y = net_rows(X).data, net_targets(y)
+            check_consistent_length(*(X.values() if isinstance(X, dict) else [X]), y)
+        else:
+            X, y = validate_data(
+                self,
+                X,
+                y,
+                accept_sparse="csr",
+                dtype=[np.float64, np.float32],
+                multi_output=True,
+                y_numeric=False,
+            )
+            y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+        if sample_weight is None:
+            return X, y, None
+        rows = np.empty((len(np.asarray(y)), 1))
+        sample_weight = _check_sample_weight(sample_weight, rows, ensure_non_negative=True)
+        if not sample_weight.any():
+            raise ValueError("every sample_weight is zero: nothing was fitted")
+        return X, y, sample_weight
+
+    def _takes_tables(self):
+        """Whether the estimator's first step takes raw tables: then it checks its own input."""
+        estimator = self.estimator
+        while hasattr(estimator, "estimator") and not hasattr(estimator, "steps"):
+            estimator = estimator.estimator
+        return hasattr(estimator, "steps")
+
+    def _check_rows_of(self, X):
+        """Query rows, as those of ``fit``."""
+        if self._takes_tables():
+            validate_data(self, X, reset=False, skip_check_array=True)
+            return X
+        if is_net(unfrozen(self.estimator)):
+            if not isinstance(X, dict):
+                validate_data(self, X, reset=False, skip_check_array=True)
+            return X
+        return validate_data(
+            self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32]
+        )
+
+    def get_metadata_routing(self):
+        """Metadata routing: ``fit`` takes ``sample_weight`` and passes it to the estimator's fit.
+
+        Returns
+        -------
+        MetadataRouter
+        """
+        mapping = MethodMapping().add(caller="fit", callee="fit")
+        router = MetadataRouter(owner=type(self).__name__).add_self_request(self)
+        return router.add(estimator=self.estimator, method_mapping=mapping)

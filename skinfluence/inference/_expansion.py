@@ -1,0 +1,108 @@
+"""Taylor expansion of the parameters in the row weights, to second order."""
+
+import numpy as np
+from scipy.special import softmax
+
+from .._blocks import block_length, blocks
+from ..methods.joint import is_smooth
+from ..objectives.losses import MultinomialLoss
+
+
+class Expansion:
+    """Derivatives of ``θ̂(w)`` at the weights of the fit.
+
+    Weights are factors on those of the fit: 1 keeps a row as it is, 0 drops it.
+    ``θ' = -H⁻¹ G_Δ`` and ``θ'' = -H⁻¹ (2 H_Δ θ' + T[θ', θ'])`` along ``Δ``, with
+    ``G_Δ = Σ Δ_i g_i``, ``H_Δ = Σ Δ_i H_i`` and ``T`` the third derivative of the objective.
+
+    Parameters
+    ----------
+    objective : Objective
+    solver : Solver
+        Fitted on it.
+    """
+
+    def __init__(self, objective, solver):
+        self.objective, self.solver = objective, solver
+        self.gradients = objective.removal_gradients()
+
+    def first(self, delta):
+        """``θ'`` along rows of ``delta``, (b, n): shape (b, n_params)."""
+        return -self.solver.solve(self.gradients.tdot(np.asarray(delta, np.float64).T)).T
+
+    def rows(self):
+        """``dθ̂/dw_i`` for every row, in blocks: yields ``(slice, (b, n_params))``."""
+        n, p = self.gradients.shape
+        for part in blocks(n, block_length(24 * p, share=1 / 8)):
+            released = self.gradients.block(part).astype(np.float64)
+            yield part, -self.solver.solve(released.T).T
+
+    def second(self, delta, first):
+        """``θ''`` along rows of ``delta`` with ``first`` their ``θ'``."""
+        self.check_second_order()
+        objective = self.objective
+        rights = np.empty(first.shape)
+        for b, (along, step) in enumerate(zip(np.atleast_2d(delta), first, strict=True)):
+            dZ = objective.predict(step)
+            moved = 2 * along[:, None] * self._curved(dZ)
+            moved += self._third(dZ[:, :, None] * dZ[:, None, :])
+            rights[b] = objective.design.tdot(moved).T.ravel()
+        return -self.solver.solve(rights.T).T
+
+    def bias(self, covariance):
+        """``½ Σ_i d²θ̂/dw_i²``: the bias over independent unit-variance weights.
+
+        ``Σ_i T[θ'_i, θ'_i]`` is ``T`` contracted with the covariance ``Σ_i θ'_i θ'_i'``, so no
+        pair of rows is formed.
+        """
+        self.check_second_order()
+        objective = self.objective
+        total = np.zeros(objective.n_params)
+        K, d = objective.n_outputs, objective.d
+        for part, step in self.rows():
+            x = objective.design.block(part, np.float64)
+            dZ = np.einsum("ij,ikj->ik", x, step.reshape(len(x), K, d))
+            own = 2 * self._curved(dZ, part)
+            V = np.einsum("ij,kjlm,im->ikl", x, covariance.reshape(K, d, K, d), x, optimize=True)
+            own += self._third(V, part)
+            total += (own.T @ x).ravel()
+        return -0.5 * self.solver.solve(total[:, None])[:, 0]
+
+    def _curved(self, dZ, rows=slice(None)):
+        """``w_i ∇²ℓ_i dz_i``."""
+        objective = self.objective
+        if objective.loss.scalar:
+            return objective.curvatures[rows][:, None] * dZ
+        matrices = objective.curvature_matrices(rows)
+        return (matrices @ dZ[:, :, None])[:, :, 0]
+
+    def _third(self, V, rows=slice(None)):
+        """``w_i ∇³ℓ_i`` contracted with ``V`` of shape (b, K, K)."""
+        objective = self.objective
+        Z, y, weights = objective.outputs[rows], objective.y[rows], objective.weights[rows]
+        if isinstance(objective.loss, MultinomialLoss):
+            contracted = _softmax_third(Z, V)
+        else:
+            contracted = objective.loss.third(Z, y)[:, None] * np.einsum("ikk->ik", V)
+        return weights[:, None] * contracted
+
+    def check_second_order(self):
+        """Refuse objectives whose second-order term is not known."""
+        objective = self.objective
+        if not is_smooth(objective):
+            raise TypeError(
+                f"the second order is not known for {type(objective).__name__}; use order=1"
+            )
+        if not objective.rule.trivial:
+            raise ValueError(
+                "the second order is not known where other rows' weights or the penalty move with "
+                "a row (class_weight='balanced', a penalty on the mean loss); use order=1"
+            )
+
+
+def _softmax_third(Z, V):
+    """Third central moment of the one-hot label, contracted: ``p_a (q_a - Σ_b p_b q_b)``."""
+    P = softmax(Z, axis=-1)
+    VP = np.einsum("ikl,il->ik", V, P)
+    q = np.einsum("ikk->ik", V) - 2 * VP + (P * VP).sum(axis=1, keepdims=True)
+    return P * (q - (P * q).sum(axis=1, keepdims=True))

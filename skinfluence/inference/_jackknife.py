@@ -1,0 +1,484 @@
+"""InfinitesimalJackknife: standard errors, intervals and reweighting of a fitted model."""
+
+import numpy as np
+from scipy.stats import norm
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, is_classifier, is_regressor
+from sklearn.utils import check_random_state, column_or_1d, get_tags
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from .._blocks import block_length, blocks
+from .._checks import RowChecks
+from .._effects import as_rows, bind, check_steps, most_accurate
+from .._unwrap import fit_estimator, transform, unwrap
+from ..methods.base import Problem
+from ..objectives import objective_for
+from ..solvers import resolve_solver
+from ..solvers.base import fitted_solver
+from ._ensembles import ENSEMBLES, bagging_variance
+from ._expansion import Expansion
+from ._intervals import jackknife_interval
+
+
+def _has(method):
+    def check(self):
+        getattr(getattr(self, "estimator_", self.estimator), method)
+        return True
+
+    return check
+
+
+class InfinitesimalJackknife(RowChecks, MetaEstimatorMixin, BaseEstimator):
+    """A model with standard errors, intervals and reweighted parameters, from one fit.
+
+    The derivative of the parameters with respect to the weight of each row gives their
+    covariance (the sandwich estimator), their bias, and what they would be under any other
+    weights: a bootstrap sample, a training fold, a dose.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A supported model, or a Pipeline over one; a random forest or bagging ensemble has
+        standard errors of its predictions only. Cloned and fitted unless frozen.
+    order : {1, 2}, default=1
+        Order of the expansion behind ``reweight`` and ``bootstrap``.
+    groups : array-like of shape (n_samples,), optional
+        Clusters of dependent rows: they are reweighted together.
+    preprocessing : {"auto", "frozen", "refit"}, default="auto"
+        The earlier steps of a Pipeline are kept as fitted, with a warning unless "frozen".
+    random_state : int, RandomState or None, default=None
+        Seed of ``bootstrap``.
+
+    Attributes
+    ----------
+    estimator_ : estimator
+        The fitted estimator.
+    objective_ : Objective
+        What its final step minimised, at the polished optimum.
+    parameters_ : ndarray of shape (n_params,)
+        Coefficients and intercepts, in the order of ``parameter_names_``.
+    parameter_names_ : list of str
+    covariance_ : ndarray of shape (n_params, n_params)
+        ``Σ_g d_g d_g'``, with ``d_g`` the derivative of the parameters with respect to the weight
+        of row (or cluster) ``g``: the sandwich estimator (HC0), without small-sample factor.
+    standard_errors_ : ndarray of shape (n_params,)
+    bias_ : ndarray of shape (n_params,)
+        ``½ Σ_i d²θ̂/dw_i²``, the second-order bias; subtract it to correct.
+    classes_ : ndarray
+        For a classifier.
+
+    References
+    ----------
+    Giordano, R., Stephenson, W., Liu, R., Jordan, M. and Broderick, T. (2019). A Swiss army
+    infinitesimal jackknife. AISTATS. https://arxiv.org/abs/1806.00550
+
+    Wager, S., Hastie, T. and Efron, B. (2014). Confidence intervals for random forests: the
+    jackknife and the infinitesimal jackknife. JMLR 15. https://arxiv.org/abs/1311.4555
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sklearn.linear_model import LinearRegression
+    >>> from skinfluence.inference import InfinitesimalJackknife
+    >>> X, y = load_diabetes(return_X_y=True, as_frame=True)
+    >>> jackknife = InfinitesimalJackknife(LinearRegression()).fit(X, y)
+    >>> print(jackknife.summary_frame().loc["bmi", ["estimate", "std_error"]].round(1))
+    estimate     519.8
+    std_error     66.5
+    Name: bmi, dtype: float64
+    """
+
+    def __init__(self, estimator, *, order=1, groups=None, preprocessing="auto", random_state=None):
+        self.estimator = estimator
+        self.order = order
+        self.groups = groups
+        self.preprocessing = preprocessing
+        self.random_state = random_state
+
+    def fit(self, X, y, sample_weight=None):
+        """Fit the estimator (unless frozen) and its derivatives.
+
+        Parameters
+        ----------
+        X : array-like, dataframe or sparse of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), optional
+
+        Returns
+        -------
+        self
+        """
+        if self.order not in (1, 2):
+            raise ValueError(f"order={self.order!r} is not 1 or 2")
+        if is_classifier(self.estimator) and getattr(y, "ndim", 1) == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        X, y, sample_weight = self._check_training(X, y, sample_weight)
+        self.estimator_ = fit_estimator(self.estimator, X, y, sample_weight)
+        self._steps, final = unwrap(self.estimator_)
+        check_steps(self._steps, self.preprocessing)
+        if hasattr(self.estimator_, "classes_"):
+            self.classes_ = self.estimator_.classes_
+        self._y, self._weight = np.asarray(y), sample_weight
+        self._clusters = self._check_groups(len(self._y))
+        self._covariance = None
+        if isinstance(final, ENSEMBLES):
+            if self.groups is not None:
+                raise ValueError(f"groups are not supported for {type(final).__name__}")
+            self._ensemble, self.objective_ = final, None
+            return self
+        self._ensemble = None
+        rows = as_rows(transform(self._steps, X))
+        self.objective_ = objective_for(final, rows, self._y, sample_weight)
+        self._name_parameters()
+        solver = resolve_solver("auto", self.objective_)
+        self._expansion = Expansion(self.objective_, fitted_solver(solver, self.objective_))
+        if self.order == 2:
+            self._expansion.check_second_order()
+        self._final, self._rows = final, rows
+        return self
+
+    # -- parameters ------------------------------------------------------------------------
+    @property
+    def parameters_(self):
+        """Coefficients and intercepts in one vector."""
+        objective = self._with_parameters()
+        return objective.public_parameters(objective.theta[None])[0]
+
+    @property
+    def parameter_names_(self):
+        """A name for each parameter."""
+        return list(self._with_parameters().parameter_names)
+
+    @property
+    def covariance_(self):
+        """Sandwich covariance of the parameters."""
+        objective = self._with_parameters()
+        scale = objective.public_parameters(np.ones((1, objective.n_params)))[0]
+        return self._inner_covariance() * scale[:, None] * scale
+
+    @property
+    def standard_errors_(self):
+        """Square roots of the diagonal of ``covariance_``."""
+        return np.sqrt(np.diag(self.covariance_))
+
+    @property
+    def bias_(self):
+        """Second-order bias of the parameters."""
+        objective = self._with_parameters()
+        if self._clusters is not None:
+            raise ValueError("bias_ is not known for clusters; use groups=None")
+        bias = self._expansion.bias(self._inner_covariance())
+        return objective.public_parameters(bias[None])[0]
+
+    def confidence_interval(self, level=0.95):
+        """Normal confidence intervals of the parameters.
+
+        Parameters
+        ----------
+        level : float, default=0.95
+
+        Returns
+        -------
+        ndarray of shape (n_params, 2)
+        """
+        half = norm.ppf(0.5 + _check_level(level) / 2) * self.standard_errors_
+        return np.column_stack([self.parameters_ - half, self.parameters_ + half])
+
+    def summary_frame(self, level=0.95):
+        """Estimates, standard errors, z values, p values and intervals as a dataframe.
+
+        Parameters
+        ----------
+        level : float, default=0.95
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row a parameter, indexed by its name.
+        """
+        import pandas as pd
+
+        interval = self.confidence_interval(level)
+        estimate, error = self.parameters_, self.standard_errors_
+        with np.errstate(divide="ignore", invalid="ignore"):
+            z = estimate / error
+        columns = {
+            "estimate": estimate,
+            "std_error": error,
+            "z": z,
+            "p_value": 2 * norm.sf(np.abs(z)),
+            "lower": interval[:, 0],
+            "upper": interval[:, 1],
+        }
+        return pd.DataFrame(columns, index=self.parameter_names_)
+
+    def reweight(self, sample_weight):
+        """Parameters under other weights, by the expansion of order ``order``.
+
+        Parameters
+        ----------
+        sample_weight : array-like of shape (n_samples,) or (b, n_samples)
+            In the place of those of ``fit``: 0 drops a row, 2 doubles it.
+
+        Returns
+        -------
+        ndarray of shape (n_params,) or (b, n_params)
+            The error is of order ``order + 1`` in the change of the weights.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn.datasets import load_diabetes
+        >>> from sklearn.linear_model import Ridge
+        >>> from skinfluence.inference import InfinitesimalJackknife
+        >>> X, y = load_diabetes(return_X_y=True)
+        >>> jackknife = InfinitesimalJackknife(Ridge(), order=2).fit(X, y)
+        >>> jackknife.reweight(np.linspace(0.9, 1.1, len(y))).shape
+        (11,)
+        """
+        objective = self._with_parameters()
+        weights = np.asarray(sample_weight, dtype=np.float64)
+        if weights.ndim not in (1, 2) or weights.shape[-1] != objective.n_rows:
+            raise ValueError(
+                f"sample_weight has shape {weights.shape}; pass one weight for each of the "
+                f"{objective.n_rows} training rows, or rows of such weights"
+            )
+        if not np.isfinite(weights).all() or (weights < 0).any():
+            raise ValueError("sample_weight must be finite and not negative")
+        delta = self._relative(np.atleast_2d(weights)) - 1
+        out = np.empty((len(delta), objective.n_params))
+        for part in blocks(len(delta), block_length(32 * objective.n_rows, share=1 / 8)):
+            step = self._expansion.first(delta[part])
+            out[part] = objective.theta + step
+            if self.order == 2:
+                out[part] += 0.5 * self._expansion.second(delta[part], step)
+        out = objective.public_parameters(out)
+        return out[0] if weights.ndim == 1 else out
+
+    def bootstrap(self, n_replicates=1000):
+        """Parameters of bootstrap samples, without fitting them.
+
+        Rows (or clusters) are drawn with replacement, as many as there are.
+
+        Parameters
+        ----------
+        n_replicates : int, default=1000
+
+        Returns
+        -------
+        ndarray of shape (n_replicates, n_params)
+        """
+        objective = self._with_parameters()
+        random = check_random_state(self.random_state)
+        n_units = objective.n_rows if self._clusters is None else self._clusters.max() + 1
+        fitted = np.ones(objective.n_rows) if self._weight is None else self._weight
+        parts = []
+        length = block_length(32 * objective.n_rows, share=1 / 8)
+        for part in blocks(n_replicates, length):
+            size = part.stop - part.start
+            counts = random.multinomial(n_units, np.full(n_units, 1 / n_units), size)
+            counts = counts if self._clusters is None else counts[:, self._clusters]
+            parts.append(self.reweight(counts * fitted))
+        return np.concatenate(parts)
+
+    # -- predictions -----------------------------------------------------------------------
+    def predict(self, X, return_std=False):
+        """Predictions of the estimator, with standard errors if asked for.
+
+        Parameters
+        ----------
+        X : array-like, dataframe or sparse of shape (n_queries, n_features)
+        return_std : bool, default=False
+            Also the standard error of a regressor's prediction, due to the training rows.
+
+        Returns
+        -------
+        ndarray, or a tuple of two
+        """
+        check_is_fitted(self)
+        X = self._check_rows_of(X)
+        prediction = self.estimator_.predict(X)
+        if not return_std:
+            return prediction
+        if is_classifier(self.estimator_):
+            raise ValueError("a label has no standard error; use predict_proba(return_std=True)")
+        rows = as_rows(transform(self._steps, X))
+        if self._ensemble is not None:
+            return prediction, np.sqrt(bagging_variance(self._ensemble, rows, len(self._y)))
+        queries, head = self.objective_.queries(rows), self.objective_.head
+        slopes = [
+            head.decision_gradient(queries.outputs, np.full(len(queries), k))
+            for k in range(1 if prediction.ndim == 1 else prediction.shape[1])
+        ]
+        return prediction, self._deviation(queries, slopes).reshape(prediction.shape)
+
+    @available_if(_has("predict_proba"))
+    def predict_proba(self, X, return_std=False):
+        """Class probabilities, with standard errors if asked for.
+
+        Parameters
+        ----------
+        X : array-like, dataframe or sparse of shape (n_queries, n_features)
+        return_std : bool, default=False
+
+        Returns
+        -------
+        ndarray of shape (n_queries, n_classes), or a tuple of two
+        """
+        check_is_fitted(self)
+        X = self._check_rows_of(X)
+        proba = self.estimator_.predict_proba(X)
+        if not return_std:
+            return proba
+        rows = as_rows(transform(self._steps, X))
+        if self._ensemble is not None:
+            return proba, np.sqrt(bagging_variance(self._ensemble, rows, len(self._y)))
+        queries, head = self.objective_.queries(rows), self.objective_.head
+        slopes = [
+            head.proba_gradient(queries.outputs, np.full(len(queries), k))
+            for k in range(len(self.classes_))
+        ]
+        return proba, self._deviation(queries, slopes)
+
+    @available_if(_has("predict_log_proba"))
+    def predict_log_proba(self, X):
+        """Logarithms of class probabilities of the estimator."""
+        check_is_fitted(self)
+        return self.estimator_.predict_log_proba(self._check_rows_of(X))
+
+    @available_if(_has("decision_function"))
+    def decision_function(self, X):
+        """Decision values of the estimator."""
+        check_is_fitted(self)
+        return self.estimator_.decision_function(self._check_rows_of(X))
+
+    def score(self, X, y, sample_weight=None):
+        """Score of the estimator."""
+        check_is_fitted(self)
+        return self.estimator_.score(self._check_rows_of(X), y, sample_weight)
+
+    def predict_interval(self, X, confidence_level=0.9, *, kind="plus", approximation="auto"):
+        """Prediction intervals by the jackknife+ with leave-one-out fits that are not fitted.
+
+        Parameters
+        ----------
+        X : array-like, dataframe or sparse of shape (n_queries, n_features)
+        confidence_level : float, default=0.9
+            Nominal coverage ``1 - α``. "plus" covers at least ``1 - 2α`` whatever the model, and
+            about ``1 - α`` where it is stable; "minmax" covers at least ``1 - α``.
+        kind : {"plus", "minmax"}, default="plus"
+        approximation : {"auto", "infinitesimal_jackknife", "newton", "exact"}, default="auto"
+            How the leave-one-out fits are made; "auto" takes the most accurate one known.
+
+        Returns
+        -------
+        ndarray of shape (n_queries, 2)
+            Lower and upper ends.
+
+        References
+        ----------
+        Barber, R. F., Candès, E. J., Ramdas, A. and Tibshirani, R. J. (2021). Predictive inference
+        with the jackknife+. Annals of Statistics 49. https://arxiv.org/abs/1905.02928
+        """
+        objective = self._with_parameters()
+        _check_level(confidence_level)
+        if kind not in ("plus", "minmax"):
+            raise ValueError(f"kind={kind!r} is not one of 'plus', 'minmax'")
+        if approximation not in ("auto", "infinitesimal_jackknife", "newton", "exact"):
+            raise ValueError(f"approximation={approximation!r} is not known")
+        if not is_regressor(self.estimator_) or self._y.ndim > 1:
+            raise ValueError("prediction intervals are for a regressor with one output")
+        method = most_accurate(objective) if approximation == "auto" else approximation
+        problem = Problem(objective, None, self._final, self._rows, self._y, self._weight)
+        effects = bind(method, "auto", problem)[2]
+        rows = as_rows(transform(self._steps, self._check_rows_of(X)))
+        y = np.ravel(self._y).astype(np.float64)
+        return jackknife_interval(objective, effects, rows, y, confidence_level, kind)
+
+    # -- inside ----------------------------------------------------------------------------
+    def _with_parameters(self):
+        check_is_fitted(self)
+        if self.objective_ is None:
+            raise AttributeError(
+                f"{type(self._ensemble).__name__} has no parameters with derivatives: only "
+                "predict(X, return_std=True) and predict_proba(X, return_std=True) are known"
+            )
+        return self.objective_
+
+    def _unit_derivatives(self):
+        """Derivatives with respect to the weight of each row or cluster, blocks or one array."""
+        if self._clusters is None:
+            for _, block in self._expansion.rows():
+                yield block
+            return
+        sums = np.zeros((self._clusters.max() + 1, self.objective_.n_params))
+        for part, block in self._expansion.rows():
+            np.add.at(sums, self._clusters[part], block)
+        yield sums
+
+    def _inner_covariance(self):
+        if self._covariance is None:
+            p = self.objective_.n_params
+            total = np.zeros((p, p))
+            for block in self._unit_derivatives():
+                total += block.T @ block
+            self._covariance = total
+        return self._covariance
+
+    def _deviation(self, queries, slopes):
+        """Standard errors of quantities with the given slopes in the outputs: (m, n_slopes)."""
+        values, vectors = np.linalg.eigh(self._inner_covariance())
+        root = (vectors * np.sqrt(np.maximum(values, 0))).T
+        variance = np.zeros((len(queries), len(slopes)))
+        per_direction = 8 * len(queries) * self.objective_.n_outputs
+        for part in blocks(len(root), block_length(per_direction, share=1 / 8)):
+            moved = queries.changes(root[part]).astype(np.float64)
+            for k, slope in enumerate(slopes):
+                variance[:, k] += (np.einsum("mbk,mk->mb", moved, slope) ** 2).sum(axis=1)
+        return np.sqrt(variance)
+
+    def _relative(self, weights):
+        if self._weight is None:
+            return weights
+        if (weights[:, self._weight == 0] != 0).any():
+            raise ValueError(
+                "a row that was fitted with weight zero has no derivative to take its new "
+                "weight from; give it a positive weight in fit"
+            )
+        return weights / np.where(self._weight == 0, 1.0, self._weight)
+
+    def _check_groups(self, n_rows):
+        if self.groups is None:
+            return None
+        groups = np.asarray(self.groups)
+        if groups.shape != (n_rows,):
+            raise ValueError(
+                f"groups has shape {groups.shape}; pass a label for each of the {n_rows} rows"
+            )
+        return np.unique(groups, return_inverse=True)[1]
+
+    def _name_parameters(self):
+        names = getattr(self, "feature_names_in_", None)
+        for _, step in self._steps:
+            try:
+                names = step.get_feature_names_out(names)
+            except (AttributeError, ValueError):
+                names = None
+        if names is not None:
+            self.objective_.feature_names = [str(name) for name in names]
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        inner = get_tags(self.estimator)
+        tags.estimator_type = inner.estimator_type
+        tags.classifier_tags, tags.regressor_tags = inner.classifier_tags, inner.regressor_tags
+        tags.target_tags = inner.target_tags
+        tags.input_tags.sparse = inner.input_tags.sparse
+        tags.input_tags.allow_nan = inner.input_tags.allow_nan
+        return tags
+
+
+def _check_level(level):
+    if not 0 < level < 1:
+        raise ValueError(f"level={level!r} must lie between 0 and 1")
+    return level

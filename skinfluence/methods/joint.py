@@ -1,0 +1,123 @@
+"""Optima of a linear predictor without groups of rows: as many Newton steps as they need."""
+
+import numpy as np
+from scipy.linalg import LinAlgError
+
+from .._blocks import block_length, blocks
+from ..objectives.composite import IndependentOutputs
+from ..objectives.linear import LinearObjective
+from ..solvers.factor import PrimalFactor, solve_repeated
+
+# A step is taken with the Hessian without the group at the full fit. Where it shrinks slower
+# than this, the Hessian is made again at every step.
+SLOWEST = 0.3
+
+
+def is_smooth(objective):
+    """Whether an objective is a twice differentiable loss and a quadratic penalty, no more."""
+    return type(objective) is LinearObjective and objective.loss.smooth
+
+
+def has_joint_minima(objective):
+    """Whether :func:`joint_minima` knows a kind of objective."""
+    return all(is_smooth(part) for part in getattr(objective, "parts", [objective]))
+
+
+def joint_minima(objective, groups, tol):
+    """``θ`` without each group minus ``θ̂``, shape (g, n_params).
+
+    Parameters
+    ----------
+    objective : LinearObjective, or IndependentOutputs over such
+    groups : list of index arrays
+    tol : float
+        Certified accuracy of the outputs of the training rows, relative to how far the removal
+        moves them: steps shrink geometrically, and stop when the rest of the series is below it.
+    """
+    if isinstance(objective, IndependentOutputs):
+        return np.concatenate([joint_minima(part, groups, tol) for part in objective.parts], axis=1)
+    per_group = 32 * objective.n_rows * objective.n_outputs + 8 * objective.n_params
+    parts = blocks(len(groups), block_length(per_group, share=1 / 4))
+    return np.concatenate([_Block(objective, groups[part], tol).solve() for part in parts])
+
+
+class _Block:
+    """Groups removed side by side, their outputs from one matrix product."""
+
+    def __init__(self, objective, groups, tol):
+        self.objective, self.groups, self.tol = objective, groups, tol
+        rule = objective.rule
+        self.weights = np.empty((objective.n_rows, len(groups)))
+        self.rho = np.empty(len(groups))
+        for g, rows in enumerate(groups):
+            objective.check_removable(rows)
+            phi, self.rho[g] = rule.joint_factors(rows)
+            self.weights[:, g] = objective.weights * phi[rule.groups]
+            self.weights[rows, g] = 0.0
+
+    def solve(self):
+        """Chord steps for all groups, full Newton steps for those that shrink too slowly."""
+        objective = self.objective
+        factors = self._quadratics()
+        theta = np.repeat(objective.theta[None], len(self.groups), axis=0)
+        Z = np.repeat(objective.outputs[:, None], len(self.groups), axis=1)
+        active, last = np.arange(len(self.groups)), np.full(len(self.groups), np.inf)
+        slow = []
+        while len(active):
+            steps = self._steps(theta[active], Z[:, active], active, factors)
+            moved = objective.design.predict(steps.reshape(-1, objective.d))
+            moved = moved.reshape(objective.n_rows, len(active), -1)
+            theta[active] -= steps.reshape(len(active), -1)
+            Z[:, active] -= moved
+            size = np.abs(moved).max(axis=(0, 2))
+            change = np.abs(Z[:, active] - objective.outputs[:, None]).max(axis=(0, 2))
+            rate = size / last[active]  # 0 at the first step, which says nothing yet
+            done = (rate > 0) & (size * rate / (1 - np.minimum(rate, 0.5)) <= self.tol * change)
+            done |= size <= 1e-14 * (1 + np.abs(Z[:, active]).max(axis=(0, 2)))
+            failing = ~done & ~(rate <= SLOWEST)
+            slow.extend(active[failing])
+            last[active] = size
+            active = active[~done & ~failing]
+        for g in slow:
+            fit = objective.minimise(objective.theta, self.weights[:, g], self.rho[g])
+            theta[g] = fit.theta
+        return theta - objective.theta
+
+    def _steps(self, theta, Z, active, factors):
+        objective = self.objective
+        n, K, d = objective.n_rows, objective.n_outputs, objective.d
+        slopes = objective.loss.gradient(Z, np.expand_dims(objective.y, 1))
+        slopes *= self.weights[:, active, None]
+        gradient = objective.design.tdot(slopes.reshape(n, -1))
+        gradient = gradient.T.reshape(len(active), K * d)
+        gradient += self.rho[active, None] * objective.penalty.ravel() * theta
+        repeats = K if objective.loss.scalar else 1
+        steps = [
+            solve_repeated(factors[g], right[:, None], repeats)
+            for g, right in zip(active, gradient, strict=True)
+        ]
+        return np.array(steps).reshape(len(active), K, d)
+
+    def _quadratics(self):
+        """Factored Hessians without each group, at the full fit."""
+        full = self.objective.quadratic(self.objective.theta)
+        downdate = self.objective.rule.trivial and full.size <= full.rows.n_rows
+        matrix = full.matrix() if downdate else None
+        factors = []
+        for g, rows in enumerate(self.groups):
+            try:
+                if downdate and 2 * len(rows) <= self.objective.n_rows:
+                    own, _ = self.objective.curvature_rows(rows)
+                    factors.append(PrimalFactor(matrix - own.gram(), full.gauge))
+                else:
+                    block = self.objective.quadratic(
+                        self.objective.theta, self.weights[:, g], self.rho[g]
+                    )
+                    factors.append(block.factorise())
+            except LinAlgError as error:
+                raise ValueError(
+                    f"without rows {np.asarray(rows)[:5].tolist()} the parameters are not "
+                    "identified: fewer independent rows than unpenalised parameters are left. "
+                    "Add a penalty, or refit"
+                ) from error
+        return factors

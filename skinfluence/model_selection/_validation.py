@@ -1,0 +1,373 @@
+"""Cross-validation as in ``sklearn.model_selection``, from one fit."""
+
+import time
+
+import numpy as np
+import sklearn.model_selection as reference
+from sklearn import get_config
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.metrics import check_scoring
+from sklearn.utils import indexable
+from sklearn.utils.validation import _check_method_params
+
+from ._folds import make_folds, route, splitter
+from ._model import FoldModel, check_approximation
+from ._moved import MovedEstimator
+from ._scores import pointwise
+
+
+def cross_val_predict(
+    estimator,
+    X,
+    y=None,
+    *,
+    groups=None,
+    cv=None,
+    n_jobs=None,
+    verbose=0,
+    params=None,
+    pre_dispatch="2*n_jobs",
+    method="predict",
+    approximation="auto",
+    preprocessing="auto",
+):
+    """Predictions of each row by a model fitted without its fold, from one fit.
+
+    As :func:`sklearn.model_selection.cross_val_predict`, with two differences: ``cv=None`` means
+    leave-one-out, and the folds are not fitted.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A supported model, or a Pipeline over one. It is cloned and fitted once on all rows; a
+        fitted model in a ``FrozenEstimator`` must have been fitted on ``X`` and ``y``.
+    X : array-like, dataframe or sparse of shape (n_samples, n_features)
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+    groups : array-like of shape (n_samples,), optional
+        Given to the splitter.
+    cv : int, splitter, iterable or None, default=None
+        Leave-one-out when None.
+    n_jobs, verbose, pre_dispatch
+        For ``approximation="refit"``.
+    params : dict, optional
+        ``sample_weight``, or what metadata routing needs.
+    method : {"predict", "predict_proba", "predict_log_proba", "decision_function"}
+    approximation : {"auto", "infinitesimal_jackknife", "newton", "exact", "refit"}
+        How the rows outside a training fold are removed, jointly. "exact" takes as many Newton
+        steps as its certificate asks for; "newton" takes one; "infinitesimal_jackknife" is the
+        first order; "refit" is scikit-learn's own function. "auto" is "exact" where the model
+        has it, else "newton".
+    preprocessing : {"auto", "frozen", "refit"}, default="auto"
+        What happens to the earlier steps of a Pipeline: "frozen" keeps them as fitted on all
+        rows, "auto" too, with a warning; "refit" refuses steps it cannot follow.
+
+    Returns
+    -------
+    ndarray
+        Shape, dtype and labels as scikit-learn's.
+
+    Raises
+    ------
+    TypeError
+        If the estimator is not supported; ``approximation="refit"`` takes any.
+    ValueError
+        If the splits are not a partition.
+
+    Notes
+    -----
+    Rules that an estimator applies to its data (balanced class weights, a penalty on the mean
+    loss) are applied again to each training fold. A training fold without one of the classes,
+    one that names a row twice, and (under "auto" and "exact") one in which the parameters are
+    not determined, is fitted by the estimator itself.
+
+    References
+    ----------
+    Giordano, R., Stephenson, W., Liu, R., Jordan, M. and Broderick, T. (2019). A Swiss army
+    infinitesimal jackknife. AISTATS. https://arxiv.org/abs/1806.00550
+
+    Rad, K. R. and Maleki, A. (2020). A scalable estimate of the out-of-sample prediction error
+    via approximate leave-one-out cross-validation. JRSS B 82. https://arxiv.org/abs/1801.10243
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sklearn.linear_model import Ridge
+    >>> from skinfluence.model_selection import cross_val_predict
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> cross_val_predict(Ridge(), X, y).shape
+    (442,)
+    """
+    check_approximation(approximation)
+    X, y = indexable(X, y)
+    cv = splitter(cv, y, estimator)
+    if approximation == "refit":
+        return reference.cross_val_predict(
+            estimator,
+            X,
+            y,
+            groups=groups,
+            cv=cv,
+            n_jobs=n_jobs,
+            verbose=verbose,
+            params=params,
+            pre_dispatch=pre_dispatch,
+            method=method,
+        )
+    routed = route("cross_val_predict", estimator, cv, None, groups, params)
+    folds = make_folds(cv, X, y, routed.splitter.split)
+    model = fit_model(estimator, X, y, routed.estimator.fit, approximation, preprocessing)
+    outputs = _fold_outputs(model, folds)
+    if outputs is not None:
+        return model.responses(outputs, method)
+    moved, params = _stand_in(model, estimator, routed, folds)
+    return reference.cross_val_predict(moved, X, y, cv=folds.cv, params=params, method=method)
+
+
+def cross_validate(
+    estimator,
+    X,
+    y=None,
+    *,
+    groups=None,
+    scoring=None,
+    cv=None,
+    n_jobs=None,
+    verbose=0,
+    params=None,
+    pre_dispatch="2*n_jobs",
+    return_train_score=False,
+    return_estimator=False,
+    return_indices=False,
+    error_score=np.nan,
+    approximation="auto",
+    preprocessing="auto",
+):
+    """Scores of each fold by a model fitted without it, from one fit.
+
+    As :func:`sklearn.model_selection.cross_validate`, with two differences: ``cv=None`` means
+    leave-one-out, and the folds are not fitted. See :func:`cross_val_predict` for what
+    ``approximation`` and ``preprocessing`` mean and when a fold is fitted after all.
+
+    Parameters
+    ----------
+    estimator : estimator
+    X : array-like, dataframe or sparse of shape (n_samples, n_features)
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+    groups : array-like of shape (n_samples,), optional
+    scoring : str, callable, list, tuple, dict or None
+    cv : int, splitter, iterable or None, default=None
+        Leave-one-out when None.
+    n_jobs, pre_dispatch
+        For ``approximation="refit"``.
+    verbose : int, default=0
+    params : dict, optional
+    return_train_score, return_estimator, return_indices : bool, default=False
+        ``return_estimator`` gives objects that predict as the estimators of the folds.
+    error_score : "raise" or numeric, default=nan
+    approximation : {"auto", "infinitesimal_jackknife", "newton", "exact", "refit"}
+    preprocessing : {"auto", "frozen", "refit"}, default="auto"
+
+    Returns
+    -------
+    dict of float arrays of shape (n_splits,)
+        ``test_score`` or ``test_<name>``, ``train_...``, ``fit_time``, ``score_time``,
+        ``estimator``, ``indices``. ``fit_time`` is the share of a fold in the one fit.
+
+    Notes
+    -----
+    The scores of all leave-one-out folds are computed at once for accuracy, mean squared and
+    mean absolute error, and log-loss with ``labels`` (``make_scorer(log_loss, labels=classes,
+    response_method="predict_proba", greater_is_better=False)``; without ``labels`` the log-loss
+    of a single row is an error, in scikit-learn too). Other scorers are called fold by fold.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.preprocessing import scale
+    >>> from skinfluence.model_selection import cross_validate
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> scores = cross_validate(LogisticRegression(), scale(X), y, cv=10, scoring="roc_auc")
+    >>> print(f"{scores['test_score'].mean():.3f}")
+    0.996
+    """
+    check_approximation(approximation)
+    X, y = indexable(X, y)
+    cv = splitter(cv, y, estimator)
+    options = {
+        "scoring": scoring,
+        "verbose": verbose,
+        "return_train_score": return_train_score,
+        "return_estimator": return_estimator,
+        "return_indices": return_indices,
+        "error_score": error_score,
+    }
+    if approximation == "refit":
+        options |= {"n_jobs": n_jobs, "pre_dispatch": pre_dispatch}
+        return reference.cross_validate(
+            estimator, X, y, groups=groups, cv=cv, params=params, **options
+        )
+    scorer = check_scoring(estimator, scoring=scoring, raise_exc=error_score == "raise")
+    routed = route("cross_validate", estimator, cv, scorer, groups, params)
+    start = time.perf_counter()
+    folds = make_folds(cv, X, y, routed.splitter.split)
+    model = fit_model(estimator, X, y, routed.estimator.fit, approximation, preprocessing)
+    return fold_scores(model, estimator, X, y, folds, scorer, routed, options, start)
+
+
+def fold_scores(model, estimator, X, y, folds, scorer, routed, options, start):
+    """The answer of :func:`cross_validate`, from the one fit."""
+    extras = ("return_train_score", "return_estimator", "return_indices")
+    plain = not any(options.get(name) for name in extras) and not routed.scorer.score
+    if plain and folds.splits is None:
+        scores = leave_one_out_scores(model, scorer, np.asarray(y), start)
+        if scores is not None:
+            return scores
+    moved, params = _stand_in(model, estimator, routed, folds)
+    share = (time.perf_counter() - start) / len(folds)
+    out = reference.cross_validate(moved, X, y, cv=folds.cv, params=params, **options)
+    out["fit_time"] = out["fit_time"] + share
+    return out
+
+
+def cross_val_score(
+    estimator,
+    X,
+    y=None,
+    *,
+    groups=None,
+    scoring=None,
+    cv=None,
+    n_jobs=None,
+    verbose=0,
+    params=None,
+    pre_dispatch="2*n_jobs",
+    error_score=np.nan,
+    approximation="auto",
+    preprocessing="auto",
+):
+    """Score of each fold by a model fitted without it, from one fit.
+
+    As :func:`sklearn.model_selection.cross_val_score`, with two differences: ``cv=None`` means
+    leave-one-out, and the folds are not fitted. See :func:`cross_validate`.
+
+    Parameters
+    ----------
+    estimator : estimator
+    X : array-like, dataframe or sparse of shape (n_samples, n_features)
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+    groups : array-like of shape (n_samples,), optional
+    scoring : str, callable or None
+    cv : int, splitter, iterable or None, default=None
+        Leave-one-out when None.
+    n_jobs, pre_dispatch
+        For ``approximation="refit"``.
+    verbose : int, default=0
+    params : dict, optional
+    error_score : "raise" or numeric, default=nan
+    approximation : {"auto", "infinitesimal_jackknife", "newton", "exact", "refit"}
+    preprocessing : {"auto", "frozen", "refit"}, default="auto"
+
+    Returns
+    -------
+    ndarray of shape (n_splits,)
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.preprocessing import scale
+    >>> from skinfluence.model_selection import cross_val_score
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> print(f"{cross_val_score(LogisticRegression(), scale(X), y).mean():.4f}")
+    0.9789
+    """
+    scorer = check_scoring(estimator, scoring=scoring)
+    out = cross_validate(
+        estimator,
+        X,
+        y,
+        groups=groups,
+        scoring={"score": scorer},
+        cv=cv,
+        n_jobs=n_jobs,
+        verbose=verbose,
+        params=params,
+        pre_dispatch=pre_dispatch,
+        error_score=error_score,
+        approximation=approximation,
+        preprocessing=preprocessing,
+    )
+    return out["test_score"]
+
+
+def fit_model(estimator, X, y, fit_params, approximation, preprocessing):
+    """The one fit."""
+    fit_params = _check_method_params(X, params=fit_params)
+    fitted = estimator
+    if not isinstance(estimator, FrozenEstimator):
+        fitted = clone(estimator).fit(X, y, **fit_params)
+    return FoldModel(fitted, X, y, approximation, preprocessing, fit_params)
+
+
+def leave_one_out_scores(model, scorer, y, start):
+    """Scores of all leave-one-out folds at once, where that gives what single calls would."""
+    scorers = getattr(scorer, "_scorers", {"score": scorer})
+    scores = {name: pointwise(part, model, y) for name, part in scorers.items()}
+    if any(score is None for score in scores.values()) or not model.movable_rows().all():
+        return None
+    outputs = _tried(model, model.left_out_outputs)
+    if outputs is None:
+        return None
+    fitted = time.perf_counter()
+    tests = {f"test_{name}": score(outputs) for name, score in scores.items()}
+    n, scored = len(y), time.perf_counter()
+    times = {
+        "fit_time": np.full(n, (fitted - start) / n),
+        "score_time": np.full(n, (scored - fitted) / n),
+    }
+    return times | tests
+
+
+def _fold_outputs(model, folds):
+    """Outputs of every row without its fold; None where scikit-learn has to run the folds."""
+    if folds.removed is None:
+        if not model.movable_rows().all():
+            return None
+        return _tried(model, model.left_out_outputs)
+    tests = np.concatenate([test for _, test in folds.splits])
+    if not np.array_equal(np.sort(tests), np.arange(model.n_rows)):
+        raise ValueError("cross_val_predict only works for partitions")
+    usual = all(len(rows) and model.movable(rows) for rows in folds.removed)
+    if folds.unusual or not usual:
+        return None
+    moves = _tried(model, lambda: model.moves(folds.removed))
+    if moves is None:
+        return None
+    out = np.empty((model.n_rows, model.objective.n_outputs))
+    for move, (_, test) in zip(moves, folds.splits, strict=True):
+        out[test] = model.outputs(model.objective.training_queries(test), move)
+    return out
+
+
+def _tried(model, work):
+    try:
+        return work()
+    except ValueError:
+        if not model.accurate:
+            raise
+        return None
+
+
+def _stand_in(model, estimator, routed, folds):
+    """The estimator and parameters with which scikit-learn's own function runs the folds."""
+    if folds.removed is not None and not folds.unusual:
+        groups = [rows for rows in folds.removed if len(rows) and model.movable(rows)]
+        if groups:
+            _tried(model, lambda: model.prepare(groups))
+    moved = MovedEstimator(estimator, model)
+    if get_config()["enable_metadata_routing"]:
+        moved.set_fit_request(rows=True)
+    params = routed.estimator.fit | routed.scorer.score | {"rows": np.arange(model.n_rows)}
+    return moved, params
