@@ -8,6 +8,10 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from ._unwrap import unfrozen
+from .objectives.base import is_net
+from .objectives.nets import net_rows, net_targets
+
 
 class RowChecks:
     """Mixin of a meta-estimator with an ``estimator``: raw tables pass, arrays are checked."""
@@ -18,6 +22,11 @@ class RowChecks:
         if self._takes_tables():
             validate_data(self, X, skip_check_array=True)
             check_consistent_length(X, y)
+        elif is_net(unfrozen(self.estimator)):
+            if not isinstance(X, dict):
+                validate_data(self, X, skip_check_array=True)
+            X, y = net_rows(X).data, net_targets(y)
+            check_consistent_length(*(X.values() if isinstance(X, dict) else [X]), y)
         else:
             X, y = validate_data(
                 self,
@@ -48,6 +57,10 @@ class RowChecks:
         """Query rows, as those of ``fit``."""
         if self._takes_tables():
             validate_data(self, X, reset=False, skip_check_array=True)
+            return X
+        if is_net(unfrozen(self.estimator)):
+            if not isinstance(X, dict):
+                validate_data(self, X, reset=False, skip_check_array=True)
             return X
         return validate_data(
             self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32]

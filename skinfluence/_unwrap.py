@@ -49,6 +49,13 @@ def unwrap(estimator):
     return [], estimator
 
 
+def unfrozen(estimator):
+    """The estimator inside frozen ones, searches and other wrappers, fitted or not."""
+    while hasattr(getattr(estimator, "estimator", None), "fit"):
+        estimator = estimator.estimator
+    return estimator
+
+
 def transform(steps, X):
     """Rows as the final estimator sees them."""
     for _, step in steps:

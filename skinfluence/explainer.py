@@ -20,7 +20,9 @@ from ._effects import as_rows, bind, check_steps
 from ._top import TopInfluences, TopValues
 from ._unwrap import fit_estimator, transform, unwrap
 from .methods import Problem
-from .objectives import objective_for
+from .objectives import resolve_objective
+from .objectives.base import is_net
+from .objectives.nets import net_rows
 from .targets import resolve_target
 
 HIGH_LEVERAGE = 0.9
@@ -43,9 +45,11 @@ class InfluenceExplainer(RowChecks, TransformerMixin, BaseEstimator):
         How "row removed" is approximated: "influence" (first order, target linearised),
         "infinitesimal_jackknife" (first order, target re-evaluated), "newton" (one Newton step
         without the row), "exact" (the optimum without the row), "refit" (the estimator refitted).
-        "auto" takes "newton" for convex models.
+        "auto" takes "newton" for convex models, "influence" for nets.
     solver : str or Solver, default="auto"
-        What stands in for the inverse Hessian; "auto" takes "direct" for convex models.
+        What stands in for the inverse Hessian; "auto" takes "direct" for convex models
+        and small nets, "cg" (Gauss-Newton, preconditioned by EKFAC) for nets, "ekfac" for large
+        ones.
     target : str or Target, default="auto"
         What is explained: "loss" (needs ``y``), "decision" (a regressor's prediction, a binary
         classifier's decision value, with more classes that of class ``y``, or of the predicted
@@ -55,6 +59,10 @@ class InfluenceExplainer(RowChecks, TransformerMixin, BaseEstimator):
         Whether a removal reaches a pipeline's earlier steps. "frozen" keeps them as fitted;
         "auto" follows the steps it knows and names in a warning those it froze; "refit"
         refuses steps it does not know.
+    objective : str or object, default="auto"
+        What the fitted model is taken to have minimised. "auto" is what it did minimise. For nets
+        also "last_layer" (the head as a convex model on the features before it), or
+        ``skinfluence.objectives.Net(...)`` with options, such as which parameters move.
     batch_size : int, optional
         Training rows in a block; default from scikit-learn's ``working_memory``.
     n_jobs : int, optional
@@ -123,6 +131,7 @@ class InfluenceExplainer(RowChecks, TransformerMixin, BaseEstimator):
         solver="auto",
         target="auto",
         preprocessing="auto",
+        objective="auto",
         batch_size=None,
         n_jobs=None,
         random_state=None,
@@ -133,6 +142,7 @@ class InfluenceExplainer(RowChecks, TransformerMixin, BaseEstimator):
         self.solver = solver
         self.target = target
         self.preprocessing = preprocessing
+        self.objective = objective
         self.batch_size = batch_size
         self.n_jobs = n_jobs
         self.random_state = random_state
@@ -159,8 +169,8 @@ class InfluenceExplainer(RowChecks, TransformerMixin, BaseEstimator):
         self.estimator_ = fit_estimator(self.estimator, X, y, sample_weight)
         self._steps, final = unwrap(self.estimator_)
         check_steps(self._steps, self.preprocessing)
-        rows = self._final_rows(X)
-        self.objective_ = objective_for(final, rows, np.asarray(y), sample_weight)
+        rows, y = self._final_rows(X), np.asarray(y)
+        self.objective_ = resolve_objective(self.objective, final, rows, y, sample_weight)
         self._name_features(X)
         self.n_rows_ = self.objective_.n_rows
         self.gradient_norm_ = self.objective_.gradient_norm
@@ -171,7 +181,7 @@ class InfluenceExplainer(RowChecks, TransformerMixin, BaseEstimator):
             None,
             final,
             rows,
-            np.asarray(y),
+            y,
             sample_weight,
             self.n_jobs,
             self.verbose,
@@ -195,6 +205,8 @@ class InfluenceExplainer(RowChecks, TransformerMixin, BaseEstimator):
     def _warn_leverage(self):
         if not self.method_.first_order or not hasattr(self.objective_, "output_leverages"):
             return
+        if not hasattr(self.solver_, "inverses"):
+            return  # a solve a row would cost more than what was asked for
         if self.objective_.leverage_bound(self.solver_) <= HIGH_LEVERAGE:
             return
         high = np.flatnonzero(self.leverage_ > HIGH_LEVERAGE)
@@ -524,7 +536,7 @@ class InfluenceExplainer(RowChecks, TransformerMixin, BaseEstimator):
         return blocks(self.n_rows_, length)
 
     def _query_block(self, n_queries):
-        return block_length(16 * self.objective_.n_params, share=1 / 8)
+        return block_length(4 * self._dtype.itemsize * self.objective_.n_params, share=1 / 8)
 
     def _group_block(self, n_queries):
         objective = self.objective_
@@ -541,6 +553,8 @@ class InfluenceExplainer(RowChecks, TransformerMixin, BaseEstimator):
 
     def _final_rows(self, X):
         """Rows as the final estimator sees them, checked unless that was done already."""
+        if is_net(unwrap(self.estimator_)[1]):
+            return net_rows(transform(self._steps, X))
         if not self._steps and not self._takes_tables():
             return X
         return as_rows(transform(self._steps, X))

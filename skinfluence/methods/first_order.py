@@ -63,10 +63,9 @@ class InfinitesimalJackknife(Method):
 class FirstOrderEffects(Effects):
     """``Δθ_i = H⁻¹ p_i``; groups add up."""
 
-    threaded = True
-
     def __init__(self, problem):
         super().__init__(problem)
+        self.threaded = getattr(self.objective, "threaded", True)
         self.gradients = self.objective.removal_gradients()
 
     def parameters(self, rows):
@@ -76,11 +75,17 @@ class FirstOrderEffects(Effects):
     def joint_parameters(self, groups):
         """One solve a group, on the sum of its rows."""
         sums = [self.gradients.tdot(np.ones((len(g), 1)), g)[:, 0] for g in groups]
+        common = getattr(self.objective, "common_gradient", None)
+        if common is not None:  # what every row's gradient holds enters once, not once a row
+            sums = [total - (len(g) - 1) * common for total, g in zip(sums, groups, strict=True)]
         return self.solver.solve(np.array(sums, dtype=np.float64).T).T
 
     def adjoint(self, pulled):
-        """One solve a query."""
-        return self.solver.solve(pulled.astype(np.float64).T)
+        """One solve a query, in the dtype of the rows."""
+        dtype = getattr(self.objective, "dtype", np.float64)
+        within = dtype if getattr(self.solver, "keeps_single", False) else np.float64
+        solved = self.solver.solve(pulled.astype(within, copy=False).T)
+        return solved.astype(dtype, copy=False)
 
     def linearised(self, adjoint, rows, out=None):
         """One product, in the dtype of the rows."""

@@ -17,8 +17,11 @@ from . import (
     wrappers,
 )
 from .base import Objective, Queries, objective_for
+from .nets import LastLayer, Net, resolve_objective
 
 __all__ = [
+    "LastLayer",
+    "Net",
     "Objective",
     "Queries",
     "gaussian",
@@ -32,6 +35,7 @@ __all__ = [
     "neighbors",
     "objective_for",
     "one_vs_rest",
+    "resolve_objective",
     "ridge",
     "smoother",
     "stochastic",

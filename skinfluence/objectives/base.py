@@ -127,6 +127,10 @@ def objective_for(estimator, X, y, sample_weight=None):
     TypeError
         If no objective is known for the estimator.
     """
+    if is_net(estimator):
+        from .nets import Net  # torch is imported no earlier than this
+
+        return Net().build(estimator, X, y, sample_weight)
     known = sorted(
         cls.__name__
         for cls, function in objective_for.registry.items()
@@ -134,5 +138,12 @@ def objective_for(estimator, X, y, sample_weight=None):
     )
     raise TypeError(
         f"no objective is known for {type(estimator).__name__}; supported estimators: "
-        f"{', '.join(known)}. Register one with skinfluence.objectives.objective_for.register"
+        f"{', '.join(known)}, and skorch's nets. Register one with "
+        "skinfluence.objectives.objective_for.register"
     )
+
+
+def is_net(estimator):
+    """Whether an estimator is a skorch net, without importing skorch."""
+    names = {(cls.__module__, cls.__name__) for cls in type(estimator).__mro__}
+    return ("skorch.net", "NeuralNet") in names

@@ -377,6 +377,10 @@ class LinearObjective(Objective):
         coefficients = -np.column_stack([phi, rho])
         return KroneckerRows(self.design, self.residuals, coefficients, self.group_gradients())
 
+    def loss_gradients(self):
+        """``w_i g_i``: gradients of the weighted losses alone, without the removal rule."""
+        return KroneckerRows(self.design, self.residuals)
+
     def queries(self, X):
         """Query rows in the dtype of the training rows."""
         from .design import Design  # the design of a query has the intercept of the training one

@@ -4,12 +4,48 @@
 """
 
 from .base import Solver
+from .cg import ConjugateGradient
+from .datainf import DataInf
+from .diagonal import Diagonal
 from .direct import Direct
+from .identity import Identity
+from .kronecker import EKFAC, KFAC
+from .lissa import LiSSA
+from .low_rank import Arnoldi, Lanczos, Nystrom
 from .system import System
 
-__all__ = ["SOLVERS", "Direct", "Solver", "System", "resolve_solver"]
+__all__ = [
+    "EKFAC",
+    "KFAC",
+    "SOLVERS",
+    "Arnoldi",
+    "ConjugateGradient",
+    "DataInf",
+    "Diagonal",
+    "Direct",
+    "Identity",
+    "Lanczos",
+    "LiSSA",
+    "Nystrom",
+    "Solver",
+    "System",
+    "resolve_solver",
+]
 
-SOLVERS = {"direct": Direct, "system": System}
+SOLVERS = {
+    "direct": Direct,
+    "system": System,
+    "cg": ConjugateGradient,
+    "kfac": KFAC,
+    "ekfac": EKFAC,
+    "diagonal": Diagonal,
+    "lissa": LiSSA,
+    "arnoldi": Arnoldi,
+    "lanczos": Lanczos,
+    "nystrom": Nystrom,
+    "datainf": DataInf,
+    "identity": Identity,
+}
 
 
 def resolve_solver(solver, objective):

@@ -1,21 +1,44 @@
 """Exact solves by a dense factorisation."""
 
+import copy
+import numbers
+
 import numpy as np
 
 from .base import Solver
 from .factor import solve_repeated
 
+FORMS = ("auto", "primal", "dual")
+
 
 class Direct(Solver):
-    """Exact ``H⁻¹ v``: Cholesky of the Hessian, or Woodbury when rows are fewer than parameters.
+    """Exact ``(H + λ)⁻¹ v`` by Cholesky, or by Woodbury when rows are fewer than parameters.
+
+    Parameters
+    ----------
+    damping : float or "auto", default="auto"
+        ``λ``, in the units of the objective (a sum over rows). "auto" adds nothing to a convex
+        model, nor to a net whose weight decay holds every parameter; else a tenth of the mean
+        curvature.
+    curvature : {"auto", "hessian", "gauss_newton", "fisher", "empirical_fisher"}, default="auto"
+        What ``H`` is. "auto" is the Hessian of a convex model, and the Gauss-Newton matrix of a
+        net, whose Hessian may be indefinite: ``report_["n_negative"]`` then counts its negative
+        eigenvalues.
+    form : {"auto", "primal", "dual"}, default="auto"
+        For nets: the ``p × p`` matrix, or the kernel of the curvature's own rows (outputs times
+        training rows, those of saturated predictions left out). "auto" takes the smaller.
+    drop : float, default=1e-10
+        For nets in dual form: the relative error that leaving out rows may cause.
 
     Attributes
     ----------
     report_ : dict
         ``form`` ("primal", "dual", "pseudo-inverse", "active set" or "pinned rows") of each
-        diagonal block of the Hessian.
+        diagonal block of the Hessian, and ``damping``; for nets also ``smallest_curvature``, and
+        the number of ``rows`` in dual form.
+
     smallest_eigenvalue_, condition_number_ : float
-        Of the Hessian, computed when asked for.
+        Of a convex model's Hessian, computed when asked for.
 
     Examples
     --------
@@ -25,23 +48,100 @@ class Direct(Solver):
     >>> from skinfluence.solvers import Direct
     >>> X, y = load_breast_cancer(return_X_y=True)
     >>> InfluenceExplainer(Ridge(), solver=Direct()).fit(X, y).solver_.report_
-    {'form': ['primal']}
+    {'form': ['primal'], 'damping': 0.0}
     """
+
+    def __init__(self, damping="auto", *, curvature="auto", form="auto", drop=1e-10):
+        self.damping = damping
+        self.curvature = curvature
+        self.form = form
+        self.drop = drop
 
     def fit(self, objective):
         """Factorise the Hessian of ``objective`` at its minimum."""
-        if not hasattr(objective, "quadratic_blocks"):
+        if self.form not in FORMS:
+            raise ValueError(f"form={self.form!r} is not one of {FORMS}")
+        if hasattr(objective, "quadratic_blocks"):
+            self._check_convex(objective)
+        elif hasattr(objective, "curvature_product"):
+            self._fit_net(objective)
+        else:
             raise TypeError(
                 f"solver 'direct' needs an objective with explicit quadratic blocks; "
                 f"{type(objective).__name__} has none. Use solver='cg'"
             )
-        self.blocks_ = objective.quadratic_blocks()
-        self.factors_ = objective.factorise_blocks(self.blocks_)
-        self.report_ = {"form": [factor.form for factor in self.factors_]}
+        self._objective = objective
+        self._factorise()
         return self
 
+    def with_damping(self, damping):
+        """This fitted solver with another damping; the matrix is kept, only factorised anew."""
+        other = copy.copy(self)
+        other.damping = damping
+        other.__dict__.pop("_inverses", None)
+        if hasattr(other, "_net"):
+            other._net = copy.copy(other._net)
+        other._factorise()
+        return other
+
+    def _check_convex(self, objective):
+        if self.curvature not in ("auto", "hessian", "gauss_newton"):
+            raise ValueError(
+                f"curvature={self.curvature!r} is not known for {type(objective).__name__}; use "
+                "'auto', its Hessian"
+            )
+        if self.form != "auto":
+            raise ValueError(
+                f"form={self.form!r} is an option for nets; the form of "
+                f"{type(objective).__name__} follows from its shape"
+            )
+
+    def _fit_net(self, objective):
+        from .dense import DualNet, PrimalNet
+
+        kind = "gauss_newton" if self.curvature == "auto" else self.curvature
+        objective.check_kind(kind)
+        n_curved = np.count_nonzero(objective.weights) * objective.n_outputs
+        form = self.form
+        if form == "auto":
+            form = "dual" if n_curved < objective.n_params and kind != "hessian" else "primal"
+        if form == "dual" and kind == "hessian":
+            raise ValueError("a net's Hessian has no dual form; use curvature='gauss_newton'")
+        self._kind = kind
+        primal = form == "primal"
+        self._net = PrimalNet(objective, kind) if primal else DualNet(objective, kind, self.drop)
+
+    def _factorise(self):
+        from .damped import curvature_operator, resolve_damping
+
+        objective = self._objective
+        if hasattr(self, "_net"):
+            product = curvature_operator(objective, self._kind)
+            self.damping_ = resolve_damping(self.damping, objective, product, False)
+            self.report_ = {"form": [self._net.form], "damping": self.damping_}
+            self.report_ |= self._net.factorise(self.damping_)
+            return
+        self.damping_ = 0.0 if self.damping == "auto" else self.damping
+        if not isinstance(self.damping_, numbers.Real) or not 0 <= self.damping_ < np.inf:
+            raise ValueError(
+                f"damping={self.damping!r} must be 'auto' or a finite number of at least 0"
+            )
+        self.blocks_ = objective.quadratic_blocks()
+        if self.damping_:
+            for block in self.blocks_:
+                block.penalty = block.penalty + self.damping_
+            self.factors_ = [block.factorise() for block in self.blocks_]
+        else:
+            self.factors_ = objective.factorise_blocks(self.blocks_)
+        self.report_ = {
+            "form": [factor.form for factor in self.factors_],
+            "damping": float(self.damping_),
+        }
+
     def solve(self, V):
-        """``H⁻¹ V``."""
+        """``(H + λ)⁻¹ V``."""
+        if hasattr(self, "_net"):
+            return self._net.solve(np.asarray(V, dtype=np.float64))
         out, start = np.empty(V.shape), 0
         for block, factor in zip(self.blocks_, self.factors_, strict=True):
             stop = start + block.size * block.repeats
@@ -51,6 +151,8 @@ class Direct(Solver):
 
     def inverses(self):
         """Explicit ``H⁻¹`` of each diagonal block, where the block was factorised as such."""
+        if hasattr(self, "_net"):
+            return [None]
         if not hasattr(self, "_inverses"):
             self._inverses = [
                 factor.inverse() if hasattr(factor, "inverse") else None for factor in self.factors_
