@@ -25,9 +25,13 @@ class Case:
     ----------
     estimator : estimator
         Its own tolerance tight enough for the comparisons below.
-    derivative, exact : float
-        Relative tolerances of ``influence`` against finite differences and of ``exact`` against
-        refits; ``why`` says what limits them when they are not 1e-5 and 1e-8.
+    derivative, exact, stationary : float
+        Relative tolerances of ``influence`` against finite differences, of ``exact`` against
+        refits and of the polished fit against the fit; ``why`` says what limits the first two
+        when they are not 1e-5 and 1e-8.
+    ordered : bool
+        False where ``newton`` need not come closer than ``influence``: the span rule with few
+        rows at the margin.
     weights_follow : bool
         False when a rule of the estimator ignores ``sample_weight`` (it counts rows), so that
         weight 0 is not a dropped row and the derivative in the weight is not the removal's.
@@ -44,6 +48,8 @@ class Case:
     sample_weight: Any = None
     derivative: float = 1e-5
     exact: float = 1e-8
+    stationary: float = 1e-5
+    ordered: bool = True
     why: str = ""
     weights_follow: bool = True
     takes_weights: bool = True
@@ -79,6 +85,7 @@ class Case:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             warnings.filterwarnings("ignore", message=".*rows have leverage above.*")
+            warnings.filterwarnings("ignore", message=".*rows at the margin are few.*")
             return explainer.fit(X, y, sample_weight=weights)
 
 
@@ -121,10 +128,11 @@ def check_stationary(case):
     """The polished optimum is the estimator's: same outputs, gradient near zero."""
     explainer = case.explainer("influence")
     Xq, yq = queries(case)
-    ours = explainer.objective_.queries(explainer._check_queries(Xq, yq)[0]).outputs
+    outputs = explainer.objective_.queries(explainer._check_queries(Xq, yq)[0]).outputs
     theirs = outputs_of(explainer.estimator_, Xq).reshape(len(yq), -1)
-    if ours.shape == theirs.shape:  # a probability or a mean has another shape or scale
-        assert_close(ours, theirs, 1e-5)
+    decision = explainer.objective_.head.decision
+    ours = [decision(outputs, np.full(len(yq), k)) for k in range(theirs.shape[1])]
+    assert_close(np.column_stack(ours), theirs, case.stationary)
     assert explainer.gradient_norm_ <= 1e-6 * max(1.0, explainer.objective_.gradient_norm_fitted)
 
 
@@ -232,7 +240,8 @@ def check_methods_agree_in_order(case):
         if name in case.methods
     }
     assert all(np.isfinite(list(errors.values())))
-    assert errors["newton"] <= errors["influence"] * (1 + 1e-9) + 1e-12
+    if case.ordered:
+        assert errors["newton"] <= errors["influence"] * (1 + 1e-9) + 1e-12
 
 
 def _append(X, i):

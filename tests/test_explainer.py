@@ -29,7 +29,7 @@ from skinfluence.methods import Exact, Influence, Problem
 from skinfluence.solvers import Direct
 from skinfluence.targets import Decision, Loss, Probability
 
-from .cases.linear import BINARY, MANY, TWO, VALUES, WEIGHTS, X, logistic
+from .cases.linear import BINARY, MANY, TWO, VALUES, WEIGHTS, WIDE, WIDE_Y, X, logistic
 
 ROWS_ARE_COLUMNS = (
     "transform has one column a training row, so repeating or removing rows changes its shape; "
@@ -140,7 +140,9 @@ def test_influence_is_the_linear_part_of_the_jackknife():
     assert_allclose(influence, jackknife, rtol=1e-10, atol=1e-13)
 
 
-@pytest.mark.parametrize("method", ["influence", "infinitesimal_jackknife", "newton", "exact"])
+@pytest.mark.parametrize(
+    "method", ["influence", "infinitesimal_jackknife", "newton", Exact(tol=1e-12)], ids=str
+)
 @pytest.mark.parametrize("y", [BINARY, MANY], ids=["binary", "many"])
 def test_every_view_agrees_with_transform(method, y):
     explainer = fitted(method, y=y)
@@ -325,11 +327,21 @@ def test_gradient_norm_before_and_after_polishing():
     assert_allclose(loose.transform(X, BINARY), tight.transform(X, BINARY), rtol=1e-6)
 
 
-def test_eigenvalues_of_the_hessian():
-    explainer = fitted()
-    values = np.linalg.eigvalsh(explainer.objective_.hessian())
-    smallest, condition = explainer.solver_.smallest_eigenvalue()
-    assert_allclose([smallest, condition], [values[0], values[-1] / values[0]], rtol=1e-8)
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("data", ["narrow", "wide"])
+def test_eigenvalues_of_the_hessian(intercept, data):
+    rows, y = (X, BINARY) if data == "narrow" else (WIDE, WIDE_Y)
+    inner = logistic(fit_intercept=intercept, C=0.5)
+    solver = InfluenceExplainer(inner).fit(rows, y).solver_
+    values = np.linalg.eigvalsh(InfluenceExplainer(inner).fit(rows, y).objective_.hessian())
+    assert_allclose(solver.smallest_eigenvalue_, values[0], rtol=1e-8)
+    assert_allclose(solver.condition_number_, values[-1] / values[0], rtol=1e-8)
+
+
+def test_eigenvalues_leave_out_the_gauge():
+    values = np.linalg.eigvalsh(fitted(y=MANY).objective_.hessian())
+    assert values[0] < 1e-10
+    assert_allclose(fitted(y=MANY).solver_.smallest_eigenvalue_, values[1], rtol=1e-8)
 
 
 # -- what comes in and goes out -----------------------------------------------------------------
@@ -549,6 +561,24 @@ def test_dependent_columns_without_penalty_warn_and_predict_right():
         explainer = InfluenceExplainer(LinearRegression(), target="decision").fit(doubled, VALUES)
     plain = fitted(estimator=LinearRegression(), y=VALUES, target="decision")
     assert_allclose(explainer.transform(doubled[:5]), plain.transform(X[:5]), rtol=1e-8)
+
+
+def test_dependent_columns_in_an_unpenalised_logistic_fit():
+    doubled = np.column_stack([X, X[:, 0]])
+    inner = LogisticRegression(C=np.inf, tol=1e-10, max_iter=10_000)
+    for y in (BINARY, MANY):
+        with pytest.warns(UserWarning, match="linearly dependent"):
+            explainer = InfluenceExplainer(inner, target="decision").fit(doubled, y)
+        plain = InfluenceExplainer(inner, target="decision").fit(X, y)
+        expected = plain.transform(X[:5], y[:5])
+        assert_allclose(explainer.transform(doubled[:5], y[:5]), expected, rtol=1e-5, atol=1e-9)
+
+
+def test_refit_shows_progress(capsys):
+    explainer = InfluenceExplainer(Ridge(), method="refit", verbose=1).fit(X, VALUES)
+    explainer.parameter_influence([0, 1])
+    shown = capsys.readouterr()
+    assert "refits" in shown.out + shown.err
 
 
 def test_leverage_one_is_refused_by_name():

@@ -3,6 +3,7 @@
 ``METHODS`` names the defaults; add an entry to register another.
 """
 
+from . import active_set  # noqa: F401 (registers)
 from .base import Effects, Method, Problem
 from .exact import Exact
 from .first_order import InfinitesimalJackknife, Influence

@@ -79,6 +79,7 @@ class Effects:
     def __init__(self, problem):
         self.problem = problem
         self.objective, self.solver = problem.objective, problem.solver
+        self._certificate = None
 
     def parameters(self, rows):
         """``θ`` without each row minus ``θ̂``: (b, n_params)."""
@@ -99,6 +100,18 @@ class Effects:
     def own_outputs(self, rows):
         """Change of each row's own outputs when it goes: (b, n_outputs)."""
         return self.objective.training_queries(rows).paired_changes(self.parameters(rows))
+
+    def error_bound(self, rows):
+        """Rigorous bounds on ``‖θ̂ + parameters(rows) - θ_{-i}‖₂``: (b,).
+
+        Refused by name where no bound is known for the objective.
+        """
+        # Certificates build on the methods' own parts, so they are imported when asked for.
+        from .certificate import certificate_for
+
+        if self._certificate is None:
+            self._certificate = certificate_for(self.objective, self.problem)
+        return self._certificate.bound(np.asarray(rows), self.parameters(rows))
 
     def adjoint(self, pulled):
         """``H⁻¹ pulled`` for a linearised target, ``pulled`` of shape (m, n_params), or None."""

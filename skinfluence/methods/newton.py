@@ -96,7 +96,7 @@ class LinearNewtonEffects(Effects):
         residuals = objective.residuals[rows]
         if objective.loss.scalar:
             left = 1 - objective.curvatures[rows] * leverages
-            _check_left(left, rows)
+            check_left(left, rows)
             return residuals / left[:, None], leverages
         system = np.eye(objective.n_outputs) - objective.curvature_matrices(rows) @ leverages
         return np.linalg.solve(system, residuals[:, :, None])[:, :, 0], leverages
@@ -110,15 +110,13 @@ class LinearNewtonEffects(Effects):
         objective = self.objective
         phi, rho = objective.rule.factors(rows)
         own = phi[np.arange(len(rows)), objective.rule.groups[rows]]
-        coefficients = np.column_stack([1 - phi, 1 - rho])
         x = objective.design.block(rows, np.float64)
-        target = (own[:, None] * objective.residuals[rows])[:, :, None] * x[:, None, :]
-        target = target.reshape(len(rows), -1) + coefficients @ objective.group_gradients()
+        target = self.released(rows, x)
         leverages = objective.leverage_blocks(self.solver, rows)
-        delta = self._downdated(x, rows, leverages, target)
+        delta = self.downdated(x, rows, leverages, target)
         for _ in range(60):
             error = target - self._without_product(delta, rows, x, phi, rho, own)
-            step = self._downdated(x, rows, leverages, error)
+            step = self.downdated(x, rows, leverages, error)
             delta = delta + step
             if np.abs(step).max(initial=0) <= self.refine_tolerance * np.abs(delta).max(initial=0):
                 return delta
@@ -127,7 +125,19 @@ class LinearNewtonEffects(Effects):
             "for its weight to be recomputed. Use method='exact' or 'refit'"
         )
 
-    def _downdated(self, x, rows, leverages, right):
+    def released(self, rows, x):
+        """Minus the gradient at ``θ̂`` of the objective without each row: (b, n_params)."""
+        objective = self.objective
+        residuals = objective.residuals[rows]
+        if objective.rule.trivial:
+            return (residuals[:, :, None] * x[:, None, :]).reshape(len(x), -1)
+        phi, rho = objective.rule.factors(rows)
+        own = phi[np.arange(len(rows)), objective.rule.groups[rows]]
+        target = (own[:, None] * residuals)[:, :, None] * x[:, None, :]
+        coefficients = np.column_stack([1 - phi, 1 - rho])
+        return target.reshape(len(x), -1) + coefficients @ self._group_gradients()
+
+    def downdated(self, x, rows, leverages, right):
         """``(H - S_i ⊗ x_i x_i')⁻¹`` by Sherman-Morrison, a row at a time."""
         objective = self.objective
         base = self.solver.solve(right.T).T
@@ -145,7 +155,7 @@ class LinearNewtonEffects(Effects):
     def _without_product(self, delta, rows, x, phi, rho, own):
         """Hessian of the objective without each row, times its ``delta``."""
         objective = self.objective
-        out = rho[:, None] * objective.penalty.ravel() * delta
+        out = rho[:, None] * objective.penalty_product(delta)
         for group, block in enumerate(self._group_blocks()):
             product = join_outputs(
                 block.rows.tdot(block.rows.dot(split_outputs(delta.T, block.repeats))),
@@ -156,6 +166,11 @@ class LinearNewtonEffects(Effects):
         curvature = own[:, None, None] * objective.curvature_matrices(rows)
         moved = (curvature @ moved[:, :, None])[:, :, 0]
         return out - (moved[:, :, None] * x[:, None, :]).reshape(len(x), -1)
+
+    def _group_gradients(self):
+        if not hasattr(self, "_gradients"):
+            self._gradients = self.objective.group_gradients()
+        return self._gradients
 
     def _group_blocks(self):
         """Curvature of each class's rows, in the cheaper of its two forms."""
@@ -180,7 +195,7 @@ class LinearNewtonEffects(Effects):
         factors = phi[objective.rule.groups] * keep
         slopes = (factors - 1)[:, None] * objective.residuals
         gradient = objective.design.tdot(slopes).T.ravel()
-        gradient += (rho - 1) * objective.penalty.ravel() * objective.theta
+        gradient += (rho - 1) * objective.penalty_gradient(objective.theta)
         small = len(rows) * objective.n_outputs < objective.n_params
         if objective.rule.trivial and small:
             return self._woodbury(rows, -gradient)
@@ -245,11 +260,13 @@ class StackedEffects(Effects):
 
 def check_lone_rows(objective, rows):
     """Refuse rows that are the only ones of their class."""
-    for row in np.intersect1d(objective.lone_rows(), rows):
-        objective.check_removable([row])
+    lone = objective.lone_rows()
+    if len(lone):
+        for row in np.intersect1d(lone, rows):
+            objective.check_removable([row])
 
 
-def _check_left(left, rows):
+def check_left(left, rows):
     bad = left <= 1e-10
     if bad.any():
         names = np.asarray(rows)[bad][:5].tolist()

@@ -24,12 +24,16 @@ class Objective:
         Largest entry of ``∇F`` at ``theta``, and at the estimator's own parameters.
     strictly_convex : bool
         Whether the minimiser is unique (up to a gauge that no output sees).
+    restricted : bool
+        Whether only some parameters can move to first order (an L1 penalty holds the others at
+        zero): then the inverse is not that of the Hessian, and the direct solver alone knows it.
     """
 
     n_rows: int
     n_params: int
     n_outputs: int
     strictly_convex = False
+    restricted = False
     n_blocks = 1  # diagonal blocks of the Hessian
 
     # -- training side ---------------------------------------------------------------------
@@ -128,11 +132,14 @@ def objective_for(estimator, X, y, sample_weight=None):
         from .nets import Net  # torch is imported no earlier than this
 
         return Net().build(estimator, X, y, sample_weight)
-    known = sorted(cls.__name__ for cls in objective_for.registry if cls is not object)
+    known = sorted(
+        cls.__name__
+        for cls, function in objective_for.registry.items()
+        if cls is not object and not getattr(function, "refuses", False)
+    )
     raise TypeError(
         f"no objective is known for {type(estimator).__name__}; supported estimators: "
-        f"{', '.join(known)}, and skorch's nets. Register one with "
-        "skinfluence.objectives.objective_for.register"
+        f"{', '.join(known)}, and skorch's nets. Register one with skinfluence.objectives.objective_for.register"
     )
 
 

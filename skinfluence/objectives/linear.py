@@ -30,10 +30,9 @@ class Minimum:
 
     theta: np.ndarray
     gradient_norm_start: float
-    gradient_norm: float
     n_steps: int
     distance: float  # length of the whole move over that of θ, in the norm of the Hessian
-    block: QuadraticBlock | None  # the Hessian there, if it is at hand
+    block: QuadraticBlock  # the Hessian at the last step's start
 
 
 class LinearObjective(Objective):
@@ -90,7 +89,10 @@ class LinearObjective(Objective):
         self._block = None
         self.strictly_convex = True
         theta = theta.astype(np.float64).ravel()
-        self._set_theta(self._polish(theta) if polish else theta)
+        if polish:
+            self._polish(theta)
+        else:
+            self._set_theta(theta)
 
     # -- the function ----------------------------------------------------------------------
     def predict(self, theta):
@@ -109,7 +111,15 @@ class LinearObjective(Objective):
         weights = self.weights if weights is None else weights
         Z = self.predict(theta) if Z is None else Z
         slopes = self.loss.gradient(Z, self.y) * weights[:, None]
-        return self.design.tdot(slopes).T.ravel() + rho * self.penalty.ravel() * theta
+        return self.design.tdot(slopes).T.ravel() + rho * self.penalty_gradient(theta)
+
+    def penalty_gradient(self, theta):
+        """Gradient of the penalty at ``theta``, shape (n_params,)."""
+        return self.penalty.ravel() * theta
+
+    def penalty_product(self, delta):
+        """Hessian of the penalty times each row of ``delta`` (b, n_params)."""
+        return self.penalty.ravel() * delta
 
     def quadratic(self, theta, weights=None, rho=1.0, Z=None):
         """``∇²F`` at ``theta`` as a :class:`~skinfluence.solvers.factor.QuadraticBlock`."""
@@ -145,15 +155,12 @@ class LinearObjective(Objective):
         ValueError
             If no finite minimum is reached: separable classes without a penalty.
         """
-        start, first_norm, decrement, reuse = theta, None, np.inf, False
+        start, first_norm, decrement, value = theta, None, np.inf, None
         for n_steps in range(max_iter + 1):  # noqa: B007
-            Z = self.predict(theta)
-            gradient = self.gradient(theta, weights, rho, Z)
+            Z, gradient, block = self.local_model(theta, weights, rho)
             norm = float(np.abs(gradient).max(initial=0.0))
             first_norm = norm if first_norm is None else first_norm
-            if not reuse:
-                block, made_at = self.quadratic(theta, weights, rho, Z), theta
-                factor = self._factor(block)
+            factor = self._factor(block)
             step = solve_repeated(factor, gradient[:, None], block.repeats)[:, 0]
             last, decrement = decrement, np.sqrt(max(0.0, float(gradient @ step)))
             size = block.length(theta)
@@ -161,22 +168,54 @@ class LinearObjective(Objective):
                 break
             if decrement <= 1e-9 * size and decrement > 0.3 * last:
                 break  # rounding: the gradient no longer falls
-            # so close that a factor made here contracts each further step a thousandfold
-            reuse = self.loss.smooth and decrement <= 1e-4 * size
-            theta = theta - self._step_size(theta, Z, step, decrement, weights, rho) * step
+            # far below the value's size, differences of values resolve nothing: step in full
+            if value is None or decrement**2 > 1e-9 * max(1.0, abs(value)):
+                value = self.value(theta, weights, rho, Z)
+                step = self._step_size(theta, value, step, decrement, weights, rho) * step
+            theta = theta - step
+            if self.loss.smooth and decrement <= 1e-9 * size:
+                break  # the step just taken was the last: its error is the square of its size
         else:
             raise ValueError(
                 f"no minimum was reached in {max_iter} Newton steps (gradient norm {norm:.1e}): "
                 "are the classes separable without a penalty? Use a finite C or a positive alpha"
             )
         moved = block.length(theta - start) / max(size, 1e-300)
-        same = block.length(theta - made_at) <= 1e-9 * size
-        return Minimum(theta, first_norm, norm, n_steps, moved, block if same else None)
+        return Minimum(theta, first_norm, n_steps, moved, block)
 
-    def _step_size(self, theta, Z, step, decrement, weights, rho):
-        value = self.value(theta, weights, rho, Z)
+    def local_model(self, theta, weights=None, rho=1.0):
+        """Outputs, gradient and Hessian at ``theta``: ``(Z, gradient, QuadraticBlock)``.
+
+        Dense rows of a scalar loss are read once for all three.
+        """
+        one_pass = self.loss.scalar and not self.design.sparse and self.d <= self.n_rows
+        if not one_pass:
+            Z = self.predict(theta)
+            gradient = self.gradient(theta, weights, rho, Z)
+            return Z, gradient, self.quadratic(theta, weights, rho, Z)
+        weights = self.weights if weights is None else weights
+        coef = theta.reshape(self.n_outputs, self.d)
+        Z, roots = np.empty((self.n_rows, self.n_outputs)), np.empty(self.n_rows)
+
+        def part(rows):
+            x = self.design.block(rows, np.float64)
+            z, y, w = x @ coef.T, self.y[rows], weights[rows]
+            slopes = self.loss.gradient(z, y) * w[:, None]
+            Z[rows], roots[rows] = z, np.sqrt(w * self.loss.curvature(z, y))
+            slopes = x.T @ slopes
+            x = x * roots[rows, None]
+            return slopes, x.T @ x
+
+        slopes, gram = self.design.sums(part)
+        penalty = rho * self.penalty
+        gram[np.diag_indices_from(gram)] += penalty[0]
+        rows = ScaledRows(self.design, roots)
+        block = QuadraticBlock(penalty[0], rows, None, self.n_outputs, gram)
+        return Z, slopes.T.ravel() + penalty.ravel() * theta, block
+
+    def _step_size(self, theta, value, step, decrement, weights, rho):
         if decrement**2 <= 1e-9 * max(1.0, abs(value)):
-            return 1.0  # the decrease is below what differences of values resolve
+            return 1.0
         size = 1.0
         while size > 1e-10:
             if self.value(theta - size * step, weights, rho) <= value - 0.1 * size * decrement**2:
@@ -188,21 +227,26 @@ class LinearObjective(Objective):
         try:
             return block.factorise()
         except LinAlgError:
-            if (block.penalty > 0).all():
-                raise
             self.rank_deficient, self.strictly_convex = True, False
-            return PseudoFactor(block.matrix())
+            return PseudoFactor(block.matrix(), block.gauge)
 
     def _polish(self, theta):
-        fit = self.minimise(theta)
-        self.gradient_norm_fitted, self.gradient_norm = fit.gradient_norm_start, fit.gradient_norm
+        self._settle(self.minimise(theta))
+
+    def _settle(self, fit):
+        """Move to a minimum, keep what it says of the estimator's fit, warn where that is far."""
+        self._set_theta(fit.theta)
+        self.gradient_norm = float(np.abs(self._stationarity()).max(initial=0.0))
+        self.gradient_norm_fitted = fit.gradient_norm_start
         self.n_polish_steps, self.polish_distance = fit.n_steps, fit.distance
-        self._block = fit.block
+        # The last step was below 1e-9: Hessian and outputs before it differ by rounding only
+        self._block = fit.block if self.loss.smooth else None
         if self.rank_deficient:
             warnings.warn(
-                "the columns of X are linearly dependent and nothing penalises them: parameters "
-                "are not identified, and a pseudo-inverse is used. Influence on predictions "
-                "within the span of the training rows is right; on parameters it is not unique.",
+                "the columns of X are linearly dependent and their penalty is zero or negligible: "
+                "parameters are not identified, and a pseudo-inverse is used. Influence on "
+                "predictions within the span of the training rows is right; on parameters it is "
+                "not unique.",
                 UserWarning,
                 stacklevel=2,
             )
@@ -210,12 +254,15 @@ class LinearObjective(Objective):
             warnings.warn(
                 f"the fit was not at its optimum: Newton steps moved the parameters by "
                 f"{fit.distance:.1%} (gradient norm {fit.gradient_norm_start:.1e} to "
-                f"{fit.gradient_norm:.1e}). Influences are those of the optimum; fit with a "
+                f"{self.gradient_norm:.1e}). Influences are those of the optimum; fit with a "
                 "smaller tol, more iterations or scaled columns to have the model agree.",
                 ConvergenceWarning,
                 stacklevel=2,
             )
-        return fit.theta
+
+    def _stationarity(self):
+        """``∇F`` at ``θ̂``, from the residuals."""
+        return self.design.tdot(self.residuals).T.ravel() + self.penalty_gradient(self.theta)
 
     def _set_theta(self, theta):
         self.theta = theta
@@ -320,7 +367,7 @@ class LinearObjective(Objective):
         for group in range(self.rule.n_groups):
             mask = (self.rule.groups == group)[:, None]
             parts.append(self.design.tdot(self.residuals * mask).T.ravel())
-        return np.array([*parts, self.penalty.ravel() * self.theta])
+        return np.array([*parts, self.penalty_gradient(self.theta)])
 
     def removal_gradients(self):
         """``w_i g_i`` plus what the removal rule moves."""
@@ -342,7 +389,7 @@ class LinearObjective(Objective):
 
     def training_queries(self, rows):
         """Training rows as queries."""
-        return LinearQueries(self, self.design.subset(rows))
+        return LinearQueries(self, self.design.subset(rows), self.outputs[rows])
 
     def training_targets(self, rows):
         """Encoded targets for the head."""
@@ -411,9 +458,9 @@ def stack_parameters(estimator, intercept):
 class LinearQueries(Queries):
     """Queries of a linear predictor."""
 
-    def __init__(self, objective, design):
+    def __init__(self, objective, design, outputs=None):
         self.objective, self.design = objective, design
-        self.outputs = design.predict(objective.coef)
+        self.outputs = design.predict(objective.coef) if outputs is None else outputs
         self._block = None
 
     @property

@@ -1,4 +1,4 @@
-"""Logistic regression, binary and multinomial, with a quadratic penalty."""
+"""Logistic regression, binary and multinomial, with quadratic and L1 penalties."""
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
@@ -10,11 +10,15 @@ from .heads import BinaryHead, SoftmaxHead
 from .linear import LinearObjective, stack_parameters
 from .losses import LogisticLoss, MultinomialLoss
 from .rules import RemovalRule
+from .sparse import SparseObjective
 
 
 @objective_for.register(LogisticRegression)
 def logistic_objective(estimator, X, y, sample_weight=None):
-    """``C Σ s_i ℓ_i + ½‖w‖²``; ``C = inf`` drops the penalty; liblinear penalises the intercept."""
+    """``C Σ s_i ℓ_i + r‖w‖₁ + ½(1 - r)‖w‖²``; ``C = inf`` drops the penalty.
+
+    liblinear penalises the intercept as well.
+    """
     return _logistic(estimator, _strength(estimator, estimator.C), X, y, sample_weight)
 
 
@@ -33,21 +37,24 @@ def logistic_cv_objective(estimator, X, y, sample_weight=None):
 
 
 def _strength(estimator, C):
-    """``(C, penalty)`` of a fit without L1."""
+    """``(C, quadratic penalty, L1 penalty)``."""
+    if np.isinf(C) or getattr(estimator, "penalty", "deprecated") is None:
+        return 1.0, 0.0, 0.0
     kind = getattr(estimator, "penalty", "deprecated")
-    ratio = np.ravel(getattr(estimator, "l1_ratio_", getattr(estimator, "l1_ratio", None)))
-    mixed = kind in ("deprecated", "elasticnet") and any(r not in (None, 0) for r in ratio)
-    if kind == "l1" or mixed:
-        raise ValueError(
-            f"{type(estimator).__name__} with an L1 penalty (penalty={kind!r}, "
-            f"l1_ratio={getattr(estimator, 'l1_ratio', None)!r}) has no second derivative at its "
-            "zeros; use l1_ratio=0, or method='refit' through a model without it"
-        )
-    return (1.0, 0.0) if kind is None or np.isinf(C) else (float(C), 1.0)
+    if kind in ("l1", "l2"):
+        ratio = float(kind == "l1")
+    else:
+        chosen = getattr(estimator, "l1_ratio_", None)
+        chosen = estimator.l1_ratio if chosen is None else chosen
+        ratios = {0.0 if r is None else float(r) for r in np.ravel(chosen)}
+        if len(ratios) > 1:
+            raise ValueError(f"several l1_ratio were chosen, {sorted(ratios)}; one is needed")
+        ratio = ratios.pop()
+    return float(C), 1 - ratio, ratio
 
 
 def _logistic(estimator, strength, X, y, sample_weight):
-    C, penalty = strength
+    C, penalty, l1 = strength
     classes = estimator.classes_
     binary = len(classes) == 2
     head = BinaryHead(classes) if binary else SoftmaxHead(classes)
@@ -65,19 +72,14 @@ def _logistic(estimator, strength, X, y, sample_weight):
         column = float(estimator.intercept_scaling) if liblinear else 1.0
     design = Design(X, column)
     theta = stack_parameters(estimator, column)
-    penalties = np.full(theta.shape, penalty)
+    penalised = np.ones(theta.shape)
     if column is not None and not liblinear:
-        penalties[:, -1] = 0.0
-    return LinearObjective(
-        design,
-        LogisticLoss() if binary else MultinomialLoss(),
-        codes,
-        C * weights,
-        penalties,
-        theta,
-        head,
-        rule=rule,
-    )
+        penalised[:, -1] = 0.0
+    loss = LogisticLoss() if binary else MultinomialLoss()
+    parts = (design, loss, codes, C * weights, penalty * penalised, theta, head)
+    if l1:
+        return SparseObjective(*parts, l1=l1 * penalised, rule=rule)
+    return LinearObjective(*parts, rule=rule)
 
 
 def class_weighted(class_weight, classes, codes, base, measure):

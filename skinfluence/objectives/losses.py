@@ -11,12 +11,23 @@ from scipy.special import expit, logsumexp, softmax
 
 
 class Loss:
-    """Base class. ``third_bound`` and ``fourth_bound`` bound ``|ℓ'''|`` and ``|ℓ''''|``."""
+    """Base class.
+
+    Attributes
+    ----------
+    scalar : bool
+        Whether the second derivative is one number for all outputs.
+    smooth : bool
+        Whether the second derivative is continuous.
+    relative_bounds : tuple of three floats, or None
+        Bounds on the third, fourth and fifth derivative in units of the second, where they
+        exist. For coupled outputs the first says ``|∇³ℓ[v, v, u]| ≤ b range(u) ∇²ℓ[v, v]`` and
+        the others are None. Certificates and Taylor expansions rest on them.
+    """
 
     scalar = True
     smooth = True
-    third_bound = None
-    fourth_bound = None
+    relative_bounds = None
 
     def value(self, Z, y):
         """Loss, shape ``Z.shape[:-1]``."""
@@ -42,12 +53,15 @@ class Loss:
         """``value(Z + dZ, y) - value(Z, y)``, without cancellation where a loss can avoid it."""
         return self.value(Z + dZ, y) - self.value(Z, y)
 
+    def gradient_change(self, Z, dZ, y):
+        """``gradient(Z + dZ, y) - gradient(Z, y)``, likewise."""
+        return self.gradient(Z + dZ, y) - self.gradient(Z, y)
+
 
 class SquaredLoss(Loss):
     """``(z - y)²`` summed over the outputs (scikit-learn's ridge has no ½)."""
 
-    third_bound = 0.0
-    fourth_bound = 0.0
+    relative_bounds = (0.0, 0.0, 0.0)
 
     def value(self, Z, y):
         """Squared error."""
@@ -76,11 +90,34 @@ class SquaredLoss(Loss):
         return (dZ * (self.gradient(Z, y) + dZ)).sum(axis=-1)
 
 
+class HalfSquaredLoss(SquaredLoss):
+    """``½ (z - y)²`` summed over the outputs: lasso, elastic net, the normal deviance."""
+
+    def value(self, Z, y):
+        """Half the squared error."""
+        return 0.5 * super().value(Z, y)
+
+    def gradient(self, Z, y):
+        """``z - y``."""
+        return Z - _columns(y, Z)
+
+    def curvature(self, Z, y):
+        """1."""
+        return np.ones(Z.shape[:-1])
+
+    def change(self, Z, dZ, y):
+        """``dz (z - y + dz / 2)``."""
+        return (dZ * (self.gradient(Z, y) + 0.5 * dZ)).sum(axis=-1)
+
+    def gradient_change(self, Z, dZ, y):
+        """``dz``."""
+        return dZ
+
+
 class LogisticLoss(Loss):
     """``log(1 + exp(-(2y - 1) z))`` for ``y`` in {0, 1}, one output."""
 
-    third_bound = 1 / (6 * np.sqrt(3))
-    fourth_bound = 1 / 8
+    relative_bounds = (1.0, 1.0, 1.0)
 
     def value(self, Z, y):
         """Log-loss."""
@@ -120,6 +157,17 @@ class LogisticLoss(Loss):
         np.log1p(u, out=u)
         return u if large is None else np.where(np.isfinite(u), u, large)
 
+    def gradient_change(self, Z, dZ, y):
+        """``h E / (1 + p E)`` with ``E = exp(dz) - 1``."""
+        if _largest(dZ) > 5:  # p E could cancel against 1
+            return super().gradient_change(Z, dZ, y)
+        out = np.expm1(dZ)
+        lower = out * expit(Z)
+        lower += 1
+        out *= self.curvature(Z, y)[..., None]
+        out /= lower
+        return out
+
 
 class OnSigns(Loss):
     """A loss of targets in {-1, 1}, given class indices in {0, 1}."""
@@ -127,7 +175,7 @@ class OnSigns(Loss):
     def __init__(self, loss):
         self.loss = loss
         self.smooth = loss.smooth
-        self.third_bound, self.fourth_bound = loss.third_bound, loss.fourth_bound
+        self.relative_bounds = loss.relative_bounds
 
     def value(self, Z, y):
         """Value."""
@@ -149,15 +197,24 @@ class OnSigns(Loss):
         """Fourth derivative."""
         return self.loss.fourth(Z, _signs(y))
 
+    def kinks(self, y):
+        """Kinks of a piecewise linear loss."""
+        return self.loss.kinks(_signs(y))
+
     def change(self, Z, dZ, y):
         """Change of the value."""
         return self.loss.change(Z, dZ, _signs(y))
+
+    def gradient_change(self, Z, dZ, y):
+        """Change of the first derivative."""
+        return self.loss.gradient_change(Z, dZ, _signs(y))
 
 
 class MultinomialLoss(Loss):
     """Cross-entropy of the softmax over ``K`` outputs, ``y`` a class index."""
 
     scalar = False
+    relative_bounds = (1.0, None, None)
 
     def value(self, Z, y):
         """Log-loss."""
@@ -170,6 +227,19 @@ class MultinomialLoss(Loss):
         np.put_along_axis(P, index, 0.0, axis=-1)
         np.put_along_axis(P, index, -P.sum(axis=-1, keepdims=True), axis=-1)
         return P
+
+    def gradient_change(self, Z, dZ, y):
+        """``p (E - m) / (1 + m)`` with ``E = exp(dz) - 1`` and ``m = p'E``."""
+        if _largest(dZ) > 5:  # m could cancel against 1
+            return super().gradient_change(Z, dZ, y)
+        P = softmax(Z, axis=-1)
+        out = np.expm1(dZ)
+        mean = np.einsum("...k,...k->...", out, np.broadcast_to(P, out.shape))[..., None]
+        out -= mean
+        mean += 1
+        out /= mean
+        out *= P
+        return out
 
     def curvature_matrix(self, Z, y):
         """``diag(p) - p p'``, shape (..., K, K)."""
@@ -187,6 +257,10 @@ class MultinomialLoss(Loss):
         k = np.arange(P.shape[-1])
         out[..., k, k] += root
         return out
+
+
+def _largest(values):
+    return max(values.max(initial=0.0), -values.min(initial=0.0))
 
 
 def _signs(y):

@@ -17,6 +17,7 @@ from .heads import BinaryHead, OneVsRestHead, RegressionHead
 from .linear import LinearObjective, stack_parameters
 from .logistic import class_weighted
 from .losses import OnSigns, SquaredLoss
+from .rules import row_weights
 
 
 @objective_for.register(LinearRegression)
@@ -58,7 +59,7 @@ def _regression(estimator, alpha, X, y, sample_weight):
     y = np.asarray(y, dtype=np.float64)
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
     n_outputs = 1 if y.ndim == 1 else y.shape[1]
-    weights = _weights(sample_weight, len(y))
+    weights = row_weights(sample_weight, len(y))
     design, theta, penalty = _parts(estimator, alpha, X, n_outputs)
     head = RegressionHead(SquaredLoss(), n_outputs)
     if n_outputs == 1 or (penalty == penalty[0]).all():
@@ -75,7 +76,7 @@ def _regression(estimator, alpha, X, y, sample_weight):
         )
         for k in range(n_outputs)
     ]
-    return IndependentOutputs(parts, head, range(n_outputs), y, _targets)
+    return IndependentOutputs(parts, head, range(n_outputs), y, each_output)
 
 
 def _classification(estimator, alpha, X, y, sample_weight):
@@ -90,7 +91,7 @@ def _classification(estimator, alpha, X, y, sample_weight):
     else:
         head = OneVsRestHead(classes, OnSigns(SquaredLoss()))
     codes = head.encode(y)
-    base = _weights(sample_weight, len(codes))
+    base = row_weights(sample_weight, len(codes))
     weights, rule = class_weighted(
         estimator.class_weight, classes, codes, base, np.ones(len(codes))
     )
@@ -104,7 +105,7 @@ def _classification(estimator, alpha, X, y, sample_weight):
     )
 
 
-def _targets(estimator):
+def each_output(estimator):
     """A view of a multi-output fit for each target."""
     intercepts = np.broadcast_to(estimator.intercept_, (len(estimator.coef_),))
     pairs = zip(estimator.coef_, intercepts, strict=True)
@@ -119,9 +120,3 @@ def _parts(estimator, alpha, X, n_outputs):
     if column is not None:
         penalty[:, -1] = 0.0
     return Design(X, column), theta, penalty
-
-
-def _weights(sample_weight, n):
-    if sample_weight is None:
-        return np.ones(n)
-    return np.broadcast_to(np.asarray(sample_weight, dtype=np.float64), (n,)).copy()

@@ -3,6 +3,13 @@
 import numpy as np
 
 
+def row_weights(sample_weight, n):
+    """Sample weights as float64, ones when there are none."""
+    if sample_weight is None:
+        return np.ones(n)
+    return np.broadcast_to(np.asarray(sample_weight, dtype=np.float64), (n,)).copy()
+
+
 class RemovalRule:
     """What an estimator recomputes from its data when rows are removed.
 

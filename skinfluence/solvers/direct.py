@@ -6,7 +6,7 @@ import numbers
 import numpy as np
 
 from .base import Solver
-from .factor import PrimalFactor, solve_repeated
+from .factor import solve_repeated
 
 FORMS = ("auto", "primal", "dual")
 
@@ -33,8 +33,11 @@ class Direct(Solver):
     Attributes
     ----------
     report_ : dict
-        ``form`` ("primal", "dual" or "pseudo-inverse") of each diagonal block of the Hessian; for
-        nets also ``damping``, ``smallest_curvature``, and the number of ``rows`` in dual form.
+        ``form`` ("primal", "dual", "pseudo-inverse", "active set" or "pinned rows") of each
+        diagonal block of the Hessian; for nets also
+        ``damping``, ``smallest_curvature``, and the number of ``rows`` in dual form.
+    smallest_eigenvalue_, condition_number_ : float
+        Of the Hessian, computed when asked for.
 
     Examples
     --------
@@ -129,9 +132,8 @@ class Direct(Solver):
             self.factors_ = [block.factorise() for block in self.blocks_]
         else:
             self.factors_ = objective.factorise_blocks(self.blocks_)
-        names = {"PrimalFactor": "primal", "DualFactor": "dual", "PseudoFactor": "pseudo-inverse"}
         self.report_ = {
-            "form": [names[type(factor).__name__] for factor in self.factors_],
+            "form": [factor.form for factor in self.factors_],
             "damping": float(self.damping_),
         }
 
@@ -156,14 +158,39 @@ class Direct(Solver):
             ]
         return self._inverses
 
-    def smallest_eigenvalue(self):
-        """Smallest eigenvalue and condition number of the Hessian, known gauges left out."""
-        low, high = np.inf, 0.0
-        for block, factor in zip(self.blocks_, self.factors_, strict=True):
-            if not isinstance(factor, PrimalFactor):
-                low = min(low, float(block.penalty.min()))  # a lower bound: B'B only adds
-            values = np.linalg.eigvalsh(block.matrix()) if isinstance(factor, PrimalFactor) else []
-            skip = 0 if block.gauge is None else block.gauge.shape[1]
-            if len(values):
-                low, high = min(low, float(values[skip])), max(high, float(values[-1]))
-        return low, high / low if low > 0 else np.inf
+    @property
+    def smallest_eigenvalue_(self):
+        """Smallest eigenvalue of the Hessian, known gauges left out."""
+        return self._extremes()[0]
+
+    @property
+    def condition_number_(self):
+        """Largest over smallest eigenvalue of the Hessian, known gauges left out."""
+        low, high = self._extremes()
+        return high / low if low > 0 else np.inf
+
+    def _extremes(self):
+        if not hasattr(self, "_range"):
+            pairs = zip(self.blocks_, self.factors_, strict=True)
+            # under an L1 penalty the active parameters alone count
+            ranges = [_eigenvalue_range(block, getattr(f, "index", None)) for block, f in pairs]
+            self._range = min(low for low, _ in ranges), max(high for _, high in ranges)
+        return self._range
+
+
+def _eigenvalue_range(block, index=None):
+    """Smallest and largest eigenvalue of a block; in dual form from the small matrix.
+
+    With fewer curvature rows than parameters and one penalty for all, the smallest eigenvalue is
+    that penalty; otherwise the dense block decides.
+    """
+    if index is not None:
+        values = np.linalg.eigvalsh(block.matrix()[np.ix_(index, index)])
+        return float(values[0]), float(values[-1])
+    even = (block.penalty == block.penalty[0]).all()
+    if not block.primal and even:
+        kernel = block.rows.kernel(np.ones(block.size))
+        return float(block.penalty[0]), float(np.linalg.eigvalsh(kernel)[-1] + block.penalty[0])
+    values = np.linalg.eigvalsh(block.matrix())
+    gauges = 0 if block.gauge is None else block.gauge.shape[1]
+    return float(values[gauges]), float(values[-1])

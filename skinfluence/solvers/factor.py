@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.linalg.lapack import dpocon
 
 
 @dataclass
@@ -70,24 +71,23 @@ class PrimalFactor:
     along them the solution is that of the pseudo-inverse.
     """
 
-    # Below this reciprocal condition of the scaled matrix, the solve has no correct digits left.
-    smallest_rcond = 1e-14
+    form = "primal"
+
+    # Below this reciprocal condition of the scaled matrix a solve has few correct digits left.
+    smallest_rcond = 1e-13
 
     def __init__(self, matrix, gauge=None):
-        diagonal = np.diag(matrix)
-        if not np.isfinite(diagonal).all():
+        if not np.isfinite(np.diag(matrix)).all():
             raise LinAlgError("the Hessian is not finite")
-        if gauge is not None:
-            matrix = matrix + (gauge * _mean_curvature(diagonal)) @ gauge.T
-            diagonal = np.diag(matrix)
+        matrix = _fix_gauge(matrix, gauge)
+        diagonal = np.diag(matrix)
         if (diagonal <= 0).any():
             raise LinAlgError("the Hessian has a zero or negative diagonal entry")
         self.scale = 1 / np.sqrt(diagonal)
         scaled = matrix * self.scale[:, None] * self.scale
-        self.eigenvalue_range = None
+        norm = np.abs(scaled).sum(axis=0).max()
         self._cholesky = cho_factor(scaled, lower=True, overwrite_a=True)
-        pivots = np.diag(self._cholesky[0])
-        if (pivots.min() / pivots.max()) ** 2 < self.smallest_rcond:
+        if dpocon(self._cholesky[0], norm, uplo="L")[0] < self.smallest_rcond:
             raise LinAlgError("the Hessian is singular to working precision")
 
     def solve(self, V):
@@ -98,11 +98,18 @@ class PrimalFactor:
         """``H⁻¹``."""
         return self.solve(np.eye(len(self.scale)))
 
+    def cholesky(self):
+        """``(C, s)`` with ``diag(s) H diag(s) = C C'``, ``C`` lower triangular."""
+        return np.tril(self._cholesky[0]), self.scale
+
 
 class PseudoFactor:
-    """Pseudo-inverse of a positive semi-definite matrix."""
+    """Generalised inverse of a positive semi-definite matrix, known gauges fixed."""
 
-    def __init__(self, matrix):
+    form = "pseudo-inverse"
+
+    def __init__(self, matrix, gauge=None):
+        matrix = _fix_gauge(matrix, gauge)
         diagonal = np.diag(matrix)
         self.scale = 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
         values, vectors = np.linalg.eigh(matrix * self.scale[:, None] * self.scale)
@@ -125,6 +132,8 @@ class DualFactor:
     Unpenalised parameters (an intercept) have no ``Λ⁻¹``; they are eliminated last, through
     their Schur complement ``B_fᵀ (I + B_u Λ_u⁻¹ B_uᵀ)⁻¹ B_f``.
     """
+
+    form = "dual"
 
     def __init__(self, rows, penalty, gauge=None):
         self.rows = rows
@@ -178,5 +187,9 @@ def join_outputs(X, repeats):
     return X.reshape(len(X), repeats, -1).transpose(1, 0, 2).reshape(len(X) * repeats, -1)
 
 
-def _mean_curvature(diagonal):
-    return float(diagonal.mean()) or 1.0
+def _fix_gauge(matrix, gauge):
+    """Give null directions known in advance the mean curvature."""
+    if gauge is None:
+        return matrix
+    curvature = float(np.diag(matrix).mean()) or 1.0
+    return matrix + curvature * gauge @ gauge.T

