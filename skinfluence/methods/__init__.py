@@ -9,6 +9,7 @@ from .exact import Exact
 from .first_order import InfinitesimalJackknife, Influence
 from .newton import Newton
 from .refit import Refit
+from .tracin import TracIn
 
 __all__ = [
     "METHODS",
@@ -20,6 +21,7 @@ __all__ = [
     "Newton",
     "Problem",
     "Refit",
+    "TracIn",
     "resolve_method",
 ]
 
@@ -29,6 +31,7 @@ METHODS = {
     "newton": Newton,
     "exact": Exact,
     "refit": Refit,
+    "tracin": TracIn,
 }
 
 
