@@ -274,7 +274,7 @@ def curvlinops(problem):
     with Meter() as meter:
         G = row_gradients(problem, problem.X, problem.y)
         b = row_gradients(problem, problem.Xq, problem.yq).T.contiguous()
-        parameters = dict(module.named_parameters())
+        parameters = list(module.parameters())
         batches = [(problem.X, problem.y)]
         operator = GGNLinearOperator(module, loss, parameters, batches, check_deterministic=False)
         x, r, p = torch.zeros_like(b), b.clone(), b.clone()

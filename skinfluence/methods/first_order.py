@@ -82,8 +82,10 @@ class FirstOrderEffects(Effects):
 
     def adjoint(self, pulled):
         """One solve a query, in the dtype of the rows."""
-        solved = self.solver.solve(pulled.astype(np.float64, copy=False).T)
-        return solved.astype(getattr(self.objective, "dtype", np.float64), copy=False)
+        dtype = getattr(self.objective, "dtype", np.float64)
+        within = dtype if getattr(self.solver, "keeps_single", False) else np.float64
+        solved = self.solver.solve(pulled.astype(within, copy=False).T)
+        return solved.astype(dtype, copy=False)
 
     def linearised(self, adjoint, rows, out=None):
         """One product, in the dtype of the rows."""

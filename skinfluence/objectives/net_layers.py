@@ -69,20 +69,30 @@ class Layer:
             return grad.reshape(*grad.shape[:3], -1).transpose(-1, -2)
         return grad.reshape(*grad.shape[:2], -1, self.d_out)
 
-    def gradients(self, a, delta):
-        """Row gradients as pairs (slice of θ, (b, size)), from ``a`` and ``δ``."""
-        out = []
+    def add_gradients(self, a, delta, out, fresh):
+        """Row gradients from ``a`` and ``δ`` into ``out`` (b, n_params), or added to it."""
         if self.weight is not None:
             if self.kind == "scale":
                 grad = torch.einsum("bto,bto->bo", delta, a)
+            elif a.shape[1] == 1 and fresh and not isinstance(self.module, nn.Embedding):
+                into = out[:, self.weight].unflatten(1, (self.d_out, self.d_in))
+                torch.mul(delta.transpose(1, 2), a, out=into)
+                grad = None
             else:
                 grad = delta.transpose(1, 2) @ a
                 if isinstance(self.module, nn.Embedding):  # its weight is (d_in, d_out)
                     grad = grad.transpose(1, 2)
-            out.append((self.weight, grad.reshape(len(a), -1)))
+            if grad is not None:
+                _put(out[:, self.weight], grad.reshape(len(a), -1), fresh)
         if self.bias is not None:
-            out.append((self.bias, delta.sum(1)))
-        return out
+            _put(out[:, self.bias], delta.sum(1), fresh)
+
+
+def _put(out, values, fresh):
+    if fresh:
+        out.copy_(values)
+    else:
+        out += values
 
 
 def find_layers(module, slices):

@@ -370,17 +370,12 @@ class NeuralObjective(Objective):
         if self._layers:
             seen = set()
             for layer, a, delta in self.layer_pass(x, C[None]):
-                for part, grad in layer.gradients(a, delta[0]):
-                    if layer.name in seen:  # a layer used again
-                        out[:, part] += grad
-                    else:
-                        out[:, part] = grad
+                layer.add_gradients(a, delta[0], out, fresh=layer.name not in seen)
                 seen.add(layer.name)
-            for layer in self._layers:  # a layer that was not used
-                if layer.name not in seen:
-                    for part in (layer.weight, layer.bias):
-                        if part is not None:
-                            out[:, part] = 0
+            for layer in self._layers:
+                if layer.name not in seen:  # the pass does not use it
+                    for part in filter(None, (layer.weight, layer.bias)):
+                        out[:, part] = 0
         if self.uncovered:
             self._pull_uncovered(x, C, out)
         return out

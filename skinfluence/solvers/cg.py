@@ -66,6 +66,8 @@ class ConjugateGradient(DampedSolver):
     (2, 442)
     """
 
+    keeps_single = True
+
     def __init__(
         self,
         tol=0.05,
@@ -100,7 +102,7 @@ class ConjugateGradient(DampedSolver):
         chosen = self._choose(objective)
         self._fitted = None if chosen is None else fitted_solver(chosen, objective)
         name = None if chosen is None else type(chosen).__name__
-        self.report_ = {"preconditioner": name, "n_negative": 0, "converged": True}
+        self._name = name
         self._set_damping()
         return self
 
@@ -123,6 +125,7 @@ class ConjugateGradient(DampedSolver):
         return chosen
 
     def _set_damping(self):
+        self.report_ = {"preconditioner": self._name, "n_negative": 0, "converged": True}
         super()._set_damping()
         self._preconditioner = self._fitted
         if self._fitted is not None and self._fitted.damping_ != self.damping_:
@@ -132,7 +135,7 @@ class ConjugateGradient(DampedSolver):
             self._preconditioner = self._fitted.with_damping(max(self.damping_, floor))
 
     def _solve(self, V):
-        out = np.empty(V.shape, order="F")
+        out = np.empty(V.shape, V.dtype, order="F")
         length = block_length(64 * len(V), self.block_size, share=1 / 16, smallest=8)
         left = negative = 0
         for part in blocks(V.shape[1], length):
@@ -140,7 +143,7 @@ class ConjugateGradient(DampedSolver):
             if self._tensors:
                 right = self._objective.to_torch(right)
             X, stats = self._solve_rows(right)
-            out[:, part] = (self._objective.to_numpy(X) if self._tensors else X).T
+            out[:, part] = (X.cpu().numpy() if self._tensors else X).T
             left, negative = left + stats.pop("unsolved"), negative + stats.pop("negative")
             self._record(**stats)
         self._warn(left, negative, V.shape[1])

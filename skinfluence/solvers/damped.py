@@ -24,6 +24,8 @@ class DampedSolver(Solver):
 
     # True where the solver divides by penalty + damping: then neither may vanish together.
     needs_positive_diagonal = False
+    # True where right sides in single precision stay so: solvers that work in the net's dtype.
+    keeps_single = False
 
     def with_damping(self, damping):
         """This fitted solver with another damping; everything that was computed is shared."""
@@ -45,7 +47,8 @@ class DampedSolver(Solver):
         -------
         ndarray of shape (n_params, m)
         """
-        V = np.asarray(V, dtype=np.float64)
+        single = self.keeps_single and getattr(V, "dtype", None) == np.float32
+        V = np.asarray(V, dtype=np.float32 if single else np.float64)
         if V.ndim != 2 or len(V) != self.n_params_:
             raise ValueError(f"V has shape {V.shape}; ({self.n_params_}, m) is needed")
         if not np.isfinite(V).all():

@@ -52,6 +52,7 @@ class KFAC(DampedSolver):
     KFAC(damping=0.1)
     """
 
+    keeps_single = True
     corrected = False
 
     def __init__(
@@ -191,14 +192,16 @@ class KFAC(DampedSolver):
                 f"{self.damping_:.3g}: pass a positive damping, or train with weight_decay"
             )
         self.report_ = self.report_ | {"smallest_curvature": lowest}
+        self.report_.pop("residual", None)
 
     def _solve(self, V):
         objective = self._objective
-        out = np.empty(V.shape, order="F")
+        out = np.empty(V.shape, V.dtype, order="F")
         for part in blocks(V.shape[1], block_length(32 * len(V), share=1 / 32, smallest=8)):
             moved = self.apply(objective.to_torch(V[:, part].T))
-            out[:, part] = objective.to_numpy(moved).T
-        self._record_residual(V, out)
+            out[:, part] = moved.cpu().numpy().T
+        if "residual" not in self.report_:  # of the first right sides: what it costs is a pass
+            self._record_residual(V, out)
         return out
 
     def apply(self, V):
