@@ -1,4 +1,6 @@
+import sys
 from importlib.metadata import version as installed_version
+from pathlib import Path
 
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
@@ -44,3 +46,16 @@ sphinx_gallery_conf = {
 html_theme = "pydata_sphinx_theme"
 html_show_sourcelink = False
 html_theme_options = {"show_prev_next": False}
+
+
+def write_support_table(app):
+    """The table of models is asked of the package when the documentation is built."""
+    sys.path.insert(0, app.srcdir)
+    import support_table
+
+    page = support_table.page(support_table.table())
+    Path(app.srcdir, "supported_models.rst").write_text(page + "\n", encoding="utf-8")
+
+
+def setup(app):
+    app.connect("builder-inited", write_support_table)

@@ -26,7 +26,7 @@ def weight_name(estimator):
     if isinstance(estimator, Pipeline):
         step = estimator.steps[-1]
         return f"{step[0]}__{weight_name(step[1])}"
-    inner = getattr(estimator, "estimator", None)
+    inner = getattr(estimator, "estimator", getattr(estimator, "regressor", None))
     if hasattr(estimator, "best_estimator_") or hasattr(estimator, "cv_results_"):
         return weight_name(inner)
     parameters = inspect.signature(estimator.fit).parameters

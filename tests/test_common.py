@@ -59,6 +59,6 @@ def test_sparse(case):
     common.check_sparse(case)
 
 
-@every_case
+@pytest.mark.parametrize("case", [case for case in CASES if case.ordered], ids=str)
 def test_methods_in_order(case):
     common.check_methods_agree_in_order(case)

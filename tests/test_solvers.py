@@ -8,6 +8,7 @@ from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.datasets import load_breast_cancer, load_iris
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Lasso, LogisticRegression, Ridge, RidgeClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.preprocessing import scale
@@ -415,6 +416,13 @@ def test_l1_penalties_are_refused(solver):
         explainer = InfluenceExplainer(model, method="influence", solver=solver)
         with pytest.raises(TypeError, match="an L1 penalty holds parameters at zero"):
             explainer.fit(scale(X), (y > 0) * 1.0)
+
+
+@named(ALL)
+def test_models_without_a_hessian_are_refused(solver):
+    explainer = InfluenceExplainer(KernelRidge(), method="influence", solver=solver)
+    with pytest.raises(TypeError, match="KernelSmoother has none"):
+        explainer.fit(*IRIS)
 
 
 def test_no_curvature_is_refused():

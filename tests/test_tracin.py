@@ -7,7 +7,9 @@ import pytest
 import torch
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.frozen import FrozenEstimator
+from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.preprocessing import scale
 from skorch import NeuralNetClassifier, NeuralNetRegressor
 from skorch.callbacks import LRScheduler
@@ -243,3 +245,15 @@ def test_convex_models_are_taken_at_their_fit(model):
     np.testing.assert_allclose(tracin.self_influence(), dot.self_influence(), rtol=1e-10)
     with pytest.raises(ValueError, match="one fitted point only"):
         InfluenceExplainer(model, method=TracIn(checkpoints=[1])).fit(rows, y)
+
+
+def test_models_without_gradients_of_losses_are_refused():
+    with pytest.raises(TypeError, match="method='tracin' needs the gradients of the rows' losses"):
+        InfluenceExplainer(KernelRidge(), method="tracin").fit(X, Y)
+
+
+def test_one_vs_rest_is_the_dot_product_of_all_parts():
+    model = OneVsRestClassifier(LogisticRegression())
+    tracin = InfluenceExplainer(model, method="tracin").fit(X, Y)
+    dot = InfluenceExplainer(model, method="influence", solver="identity").fit(X, Y)
+    np.testing.assert_allclose(tracin.transform(X, Y), dot.transform(X, Y), rtol=1e-10)

@@ -3,7 +3,14 @@
 ``METHODS`` names the defaults; add an entry to register another.
 """
 
-from . import active_set  # noqa: F401 (registers)
+from . import (  # noqa: F401 (each registers its effects)
+    active_set,
+    kernel,
+    moments,
+    neighbors,
+    smoother,
+    subset,
+)
 from .base import Effects, Method, Problem
 from .exact import Exact
 from .first_order import InfinitesimalJackknife, Influence

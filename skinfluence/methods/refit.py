@@ -3,7 +3,8 @@
 import numpy as np
 from joblib import Parallel, delayed
 from sklearn.base import clone
-from sklearn.utils import _safe_indexing
+from sklearn.utils import get_tags
+from sklearn.utils.metaestimators import _safe_split
 
 from .._progress import progress
 from .base import Effects, Method
@@ -30,6 +31,8 @@ class Refit(Method):
 
     def bind(self, problem):
         """Effects by refits."""
+        if problem.objective.read_outputs is not None:
+            return OutputRefitEffects(problem)
         return RefitEffects(problem)
 
 
@@ -61,9 +64,70 @@ class RefitEffects(Effects):
         )
 
 
+class OutputRefitEffects(Effects):
+    """Outputs of refitted clones, for models whose parameters are those of their rows.
+
+    Rules that the estimator applies to its data are applied again: ``gamma="scale"`` follows the
+    rows that are left.
+    """
+
+    def __init__(self, problem):
+        super().__init__(problem)
+        self._kept = {}
+        self._all = np.arange(len(problem.y))
+
+    def outputs(self, queries, rows):
+        """Refits without each row, kept, at the queries."""
+        missing = [int(i) for i in rows if int(i) not in self._kept]
+        for i, fitted in zip(missing, self._refit([[i] for i in missing]), strict=True):
+            self._kept[i] = fitted
+        return self._differences(queries, [self._kept[int(i)] for i in rows], rows[:, None])
+
+    def joint_outputs(self, queries, groups):
+        """Refits without each group."""
+        return self._differences(queries, self._refit(groups), groups)
+
+    def own_outputs(self, rows):
+        """Each refit at its own row."""
+        queries = self.objective.training_queries(rows)
+        return self.outputs(queries, np.asarray(rows))[np.arange(len(rows)), np.arange(len(rows))]
+
+    def parameters(self, rows):
+        """Refused: the refits have other parameters, one for each of their rows."""
+        raise ValueError(
+            f"the parameters of {type(self.problem.estimator).__name__} belong to its rows: a "
+            "refit without a row has other ones. Ask for outputs, or use method='exact'"
+        )
+
+    def _differences(self, queries, fits, gone):
+        read, base = self.objective.read_outputs, self.problem.estimator
+        fitted = read(base, self._columns(queries.X, base, []))
+        return np.stack(
+            [
+                read(fit, self._columns(queries.X, fit, group)) - fitted
+                for fit, group in zip(fits, gone, strict=True)
+            ],
+            axis=1,
+        )
+
+    def _columns(self, X, fitted, group):
+        """Columns of the rows left, where ``X`` is a kernel with the training rows."""
+        return X[:, np.setdiff1d(self._all, group)] if get_tags(fitted).input_tags.pairwise else X
+
+    def _refit(self, groups):
+        problem = self.problem
+        tasks = progress(groups, "refits", problem.verbose)
+        fit = delayed(_fit_without)
+        return Parallel(n_jobs=problem.n_jobs)(fit(problem, group) for group in tasks)
+
+
 def _parameters_without(read, problem, group):
+    return read(_fit_without(problem, group))
+
+
+def _fit_without(problem, group):
     keep = np.setdiff1d(np.arange(len(problem.y)), group)
     weight = problem.sample_weight
     options = {} if weight is None else {"sample_weight": weight[keep]}
-    X, y = _safe_indexing(problem.X, keep), _safe_indexing(problem.y, keep)
-    return read(clone(problem.estimator).fit(X, y, **options))
+    X, y = _safe_split(problem.estimator, problem.X, problem.y, keep)
+    return clone(problem.estimator).fit(X, y, **options)

@@ -65,6 +65,12 @@ class TracIn(Method):
                     f"checkpoints are of nets; {type(problem.estimator).__name__} has one fitted "
                     "point only: pass checkpoints=None"
                 )
+            parts = getattr(objective, "parts", [objective])
+            if not all(hasattr(part, "loss_gradients") for part in parts):
+                raise TypeError(
+                    f"method='tracin' needs the gradients of the rows' losses, and "
+                    f"{type(parts[0]).__name__} gives none; use method='auto'"
+                )
             return [(objective, np.ones(objective.n_params))]
         if not hasattr(objective, "at"):
             raise ValueError(

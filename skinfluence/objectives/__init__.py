@@ -1,15 +1,20 @@
 """Objectives: what an estimator minimised. Importing this registers every supported model."""
 
 from . import (
+    gaussian,
     generalised,
     huber,
+    kernel,
     lasso,
     linear_svm,
     logistic,
     multi_task,
+    neighbors,
     one_vs_rest,
     ridge,
+    smoother,
     stochastic,
+    wrappers,
 )
 from .base import Objective, Queries, objective_for
 from .nets import LastLayer, Net, resolve_objective
@@ -19,15 +24,20 @@ __all__ = [
     "Net",
     "Objective",
     "Queries",
+    "gaussian",
     "generalised",
     "huber",
+    "kernel",
     "lasso",
     "linear_svm",
     "logistic",
     "multi_task",
+    "neighbors",
     "objective_for",
     "one_vs_rest",
     "resolve_objective",
     "ridge",
+    "smoother",
     "stochastic",
+    "wrappers",
 ]

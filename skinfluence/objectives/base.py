@@ -35,6 +35,9 @@ class Objective:
     strictly_convex = False
     restricted = False
     n_blocks = 1  # diagonal blocks of the Hessian
+    # ``read_outputs(estimator, X)``: outputs of another fitted estimator of the same kind, shape
+    # (m, n_outputs); for a model whose parameters belong to its rows, in place of read_parameters
+    read_outputs = None
 
     # -- training side ---------------------------------------------------------------------
     def removal_gradients(self):

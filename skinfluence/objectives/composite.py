@@ -32,12 +32,18 @@ class IndependentOutputs(Objective):
         self.n_params = sum(part.n_params for part in parts)
         self.n_outputs = sum(part.n_outputs for part in parts)
         self.theta = np.concatenate([part.theta for part in parts])
-        self.outputs = np.concatenate([part.outputs for part in parts], axis=1)
+        self.default_solver = getattr(parts[0], "default_solver", "direct")
+        self.default_method = getattr(parts[0], "default_method", "newton")
         self.strictly_convex = all(part.strictly_convex for part in parts)
         self.gradient_norm = max(part.gradient_norm for part in parts)
         self.gradient_norm_fitted = max(part.gradient_norm_fitted for part in parts)
         self.parameter_slices = _slices([part.n_params for part in parts])
         self.output_slices = _slices([part.n_outputs for part in parts])
+
+    @property
+    def outputs(self):
+        """Training outputs of the parts."""
+        return np.concatenate([part.outputs for part in self.parts], axis=1)
 
     @property
     def parameter_names(self):
@@ -51,6 +57,10 @@ class IndependentOutputs(Objective):
     def removal_gradients(self):
         """Those of the parts, side by side."""
         return StackedRows([part.removal_gradients() for part in self.parts])
+
+    def loss_gradients(self):
+        """Those of the parts, side by side."""
+        return StackedRows([part.loss_gradients() for part in self.parts])
 
     def quadratic_blocks(self):
         """Those of the parts."""
@@ -99,6 +109,17 @@ class IndependentOutputs(Objective):
         pairs = zip(self.parts, self.split(estimator), strict=True)
         return np.concatenate([part.read_parameters(piece) for part, piece in pairs])
 
+    @property
+    def read_outputs(self):
+        """Those of the parts, where every part reads outputs."""
+        if any(part.read_outputs is None for part in self.parts):
+            return None
+        return self._read_outputs
+
+    def _read_outputs(self, estimator, X):
+        pairs = zip(self.parts, self.split(estimator), strict=True)
+        return np.concatenate([part.read_outputs(piece, X) for part, piece in pairs], axis=1)
+
     def public_parameters(self, delta):
         """Part by part."""
         pairs = zip(self.parameter_slices, self.parts, strict=True)
@@ -132,6 +153,7 @@ class StackedQueries(Queries):
 
     def __init__(self, objective, parts):
         self.objective, self.parts = objective, parts
+        self.X = getattr(parts[0], "X", None)
         self.outputs = np.concatenate([part.outputs for part in parts], axis=1)
 
     def pullback(self, C):

@@ -12,6 +12,7 @@ from .identity import Identity
 from .kronecker import EKFAC, KFAC
 from .lissa import LiSSA
 from .low_rank import Arnoldi, Lanczos, Nystrom
+from .system import System
 
 __all__ = [
     "EKFAC",
@@ -27,11 +28,13 @@ __all__ = [
     "LiSSA",
     "Nystrom",
     "Solver",
+    "System",
     "resolve_solver",
 ]
 
 SOLVERS = {
     "direct": Direct,
+    "system": System,
     "cg": ConjugateGradient,
     "kfac": KFAC,
     "ekfac": EKFAC,

@@ -104,7 +104,17 @@ def curvature_operator(objective, kind):
 
 
 def check_unrestricted(objective, name):
-    """Refuse objectives whose inverse is that of the Hessian on some parameters only."""
+    """Refuse objectives without a Hessian, or with its inverse on some parameters only."""
+    from ..objectives.base import Objective  # objectives build on this package
+
+    for _, part in parts_of(objective):
+        products = hasattr(part, "curvature_product")
+        own = getattr(part.hessian_product, "__func__", None)
+        if not products and own is Objective.hessian_product:
+            raise TypeError(
+                f"{name} needs products with a Hessian, and {type(part).__name__} has none; use "
+                "solver='auto'"
+            )
     if any(part.restricted for _, part in parts_of(objective)):
         raise TypeError(
             f"{name} inverts the whole Hessian, but an L1 penalty holds parameters at zero; use "

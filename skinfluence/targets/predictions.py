@@ -66,8 +66,9 @@ class Decision(Target):
         """Which output each query speaks of."""
         if self.output is None:
             return (head.explained_index(Z, y),)
-        if not 0 <= self.output < Z.shape[-1]:
-            raise ValueError(f"output={self.output} is not one of the {Z.shape[-1]} outputs")
+        n_decisions = getattr(head, "n_decisions", Z.shape[-1])
+        if not 0 <= self.output < n_decisions:
+            raise ValueError(f"output={self.output} is not one of the {n_decisions} outputs")
         return (np.full(len(Z), self.output),)
 
     def value(self, head, Z, index):
