@@ -1,7 +1,9 @@
 """Influence functions for scikit-learn and skorch models: which rows did this?"""
 
+from .ensemble import EnsembleExplainer
 from .explainer import InfluenceExplainer
+from .store import GradientStore
 
 __version__ = "0.1.0"
 
-__all__ = ["InfluenceExplainer", "__version__"]
+__all__ = ["EnsembleExplainer", "GradientStore", "InfluenceExplainer", "__version__"]

@@ -7,6 +7,8 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
+from .objectives.base import is_net
+
 
 def fit_estimator(estimator, X, y, sample_weight=None):
     """Fit a clone; a FrozenEstimator is kept as it is."""
@@ -54,6 +56,20 @@ def unfrozen(estimator):
     while hasattr(getattr(estimator, "estimator", None), "fit"):
         estimator = estimator.estimator
     return estimator
+
+
+def check_new_start(estimator):
+    """Refuse a net whose clones start from the weights of the module it was given."""
+    estimator = unfrozen(estimator)
+    if isinstance(estimator, Pipeline):
+        estimator = unfrozen(estimator.steps[-1][1])
+    made = is_net(estimator) and not isinstance(estimator.module, type)
+    if made and hasattr(estimator.module, "parameters"):
+        raise ValueError(
+            f"{type(estimator).__name__} was given a module that is made already, so each of its "
+            "clones starts from the same, perhaps trained, weights. Give it the module's class "
+            "(and module__... arguments), or pass a factory that makes a new net"
+        )
 
 
 def transform(steps, X):

@@ -117,6 +117,7 @@ class InfluenceExplainer(RowChecks, TransformerMixin, BaseEstimator):
         "solver": [str, HasMethods(["fit", "solve"])],
         "target": [str, HasMethods("bind")],
         "preprocessing": [StrOptions({"auto", "frozen", "refit"})],
+        "objective": [str, HasMethods("build")],
         "batch_size": [Interval(Integral, 1, None, closed="left"), None],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
@@ -236,7 +237,7 @@ class InfluenceExplainer(RowChecks, TransformerMixin, BaseEstimator):
         query, y = self._check_queries(X, y)
         target = resolve_target(self.target, y is not None)
         if target.scalar:
-            return self._all_rows(target.bind(self.objective_, query, y))
+            return self._all_rows(self.effects_.bind_target(target, query, y))
         out = np.empty((query.shape[0], self.n_rows_), query.dtype)
         for part in blocks(query.shape[0], self._query_block(query.shape[0])):
             self._all_rows(self._bind(target, query, y, part), out[part])
@@ -268,7 +269,7 @@ class InfluenceExplainer(RowChecks, TransformerMixin, BaseEstimator):
         parts = []
         for part in blocks(query.shape[0], self._query_block(query.shape[0])):
             if target.scalar:
-                bound = target.bind(self.objective_, query, y)
+                bound = self.effects_.bind_target(target, query, y)
             else:
                 bound = self._bind(target, query, y, part)
             n_values = 1 if target.scalar else part.stop - part.start
@@ -336,14 +337,13 @@ class InfluenceExplainer(RowChecks, TransformerMixin, BaseEstimator):
 
         def work(rows):
             rows = np.arange(rows.start, rows.stop)
+            if self.method_.linear_target:
+                out[rows] = self.effects_.own_linearised(target, rows)
+                return
             queries = self.objective_.training_queries(rows)
             targets = self.objective_.training_targets(rows)
             bound = target.bind_queries(self.objective_, queries, targets)
-            moved = self.effects_.own_outputs(rows)
-            if self.method_.linear_target:
-                out[rows] = (bound.gradient() * moved).sum(axis=1)
-            else:
-                out[rows] = bound.paired_changes(moved)
+            out[rows] = bound.paired_changes(self.effects_.own_outputs(rows))
 
         self._map_rows(work, self._row_slices(1, in_cache=True))
         return out
@@ -433,7 +433,7 @@ class InfluenceExplainer(RowChecks, TransformerMixin, BaseEstimator):
         """
         query, y = self._check_queries(X, y)
         target = resolve_target(self.target, y is not None)
-        bound = target.bind(self.objective_, query, y)
+        bound = self.effects_.bind_target(target, query, y)
         groups = self._check_groups(groups)
         columns = [
             self._joint(bound, groups[part])
@@ -471,7 +471,7 @@ class InfluenceExplainer(RowChecks, TransformerMixin, BaseEstimator):
 
     # -- inside ----------------------------------------------------------------------------
     def _bind(self, target, query, y, part):
-        return target.bind(self.objective_, query[part], None if y is None else y[part])
+        return self.effects_.bind_target(target, query[part], None if y is None else y[part])
 
     def _all_rows(self, bound, out=None):
         """Influences of all training rows on a bound target, into ``out``."""
@@ -515,8 +515,7 @@ class InfluenceExplainer(RowChecks, TransformerMixin, BaseEstimator):
 
     def _joint(self, bound, groups):
         if self.method_.linear_target:
-            moved = self.effects_.joint_outputs(bound.queries, groups)
-            values = np.einsum("mk,mgk->mg", bound.gradient(), moved)
+            values = self.effects_.joint_linearised(bound, groups)
             return values.sum(axis=0, keepdims=True) if bound.target.scalar else values
         values = bound.changes(self.effects_.joint_outputs(bound.queries, groups))
         return values[None] if bound.target.scalar else values
@@ -536,7 +535,8 @@ class InfluenceExplainer(RowChecks, TransformerMixin, BaseEstimator):
         return blocks(self.n_rows_, length)
 
     def _query_block(self, n_queries):
-        return block_length(4 * self._dtype.itemsize * self.objective_.n_params, share=1 / 8)
+        per_query = 4 * self._dtype.itemsize * self.effects_.adjoint_size
+        return block_length(per_query, share=1 / 8)
 
     def _group_block(self, n_queries):
         objective = self.objective_

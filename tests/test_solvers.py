@@ -8,12 +8,13 @@ from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.datasets import load_breast_cancer, load_iris
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
+from sklearn.kernel_ridge import KernelRidge
+from sklearn.linear_model import Lasso, LogisticRegression, Ridge, RidgeClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.preprocessing import scale
 
 from skinfluence import InfluenceExplainer
-from skinfluence.objectives import Objective, objective_for
+from skinfluence.objectives import Objective, objective_for, resolve_objective
 from skinfluence.solvers import Arnoldi, DataInf, Identity, Lanczos, LiSSA, Nystrom
 from skinfluence.solvers.low_rank import lanczos
 
@@ -287,6 +288,71 @@ def test_datainf_says_when_it_has_collapsed(objective, right_sides):
     assert relative_error(1e9 * fitted.solve(right_sides), right_sides) < 1e-6
 
 
+# -- nets --------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def net_objective():
+    import torch
+    from skorch import NeuralNetClassifier
+    from torch import nn
+
+    torch.manual_seed(0)
+    net = NeuralNetClassifier(
+        nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.LayerNorm(5), nn.Linear(5, 3)).double(),
+        criterion=nn.CrossEntropyLoss,
+        optimizer__weight_decay=1e-2,
+        max_epochs=50,
+        lr=0.5,
+        batch_size=-1,
+        train_split=None,
+        verbose=0,
+    )
+    X, y = scale(IRIS[0]), IRIS[1]
+    return resolve_objective("net", net.fit(X, y), X, y)
+
+
+ON_NETS = [(solver, 30.0) for solver in EXACT]
+# the weight decay alone would take LiSSA thousands of steps
+ON_NETS += [(solver, "auto") for solver in EXACT if not isinstance(solver, LiSSA)]
+
+
+@pytest.mark.parametrize(("solver", "damping"), ON_NETS, ids=str)
+def test_nets_against_the_dense_gauss_newton_inverse(solver, damping, net_objective):
+    p = net_objective.n_params
+    V = np.random.default_rng(0).standard_normal((p, p + 3))
+    solver = clone(solver).set_params(damping=damping, curvature="gauss_newton")
+    fitted = solver.fit(net_objective)
+    added = 0.0 if damping == "auto" else damping  # the weight decay is in the curvature
+    matrix = net_objective.curvature_product(np.eye(p), "gauss_newton") + added * np.eye(p)
+    assert fitted.damping_ == added
+    assert relative_error(fitted.solve(V), np.linalg.solve(matrix, V)) < 1e-7
+
+
+def test_arnoldi_drops_a_nets_negative_curvature(net_objective):
+    values, vectors = np.linalg.eigh(net_objective.hessian())
+    assert values[0] < 0
+    kept = values > 0
+    V = np.random.default_rng(0).standard_normal((len(values), 3))
+    expected = (vectors[:, kept] / (values[kept] + 0.5)) @ (vectors[:, kept].T @ V)
+    fitted = Arnoldi(rank=200, n_iter=200, damping=0.5).fit(net_objective)
+    assert relative_error(fitted.solve(V), expected) < 1e-7
+    assert fitted.report_["n_negative"] == (~kept).sum()
+
+
+def test_datainf_goes_layer_by_layer(net_objective):
+    G, w = row_gradients(net_objective)
+    V = np.random.default_rng(0).standard_normal((net_objective.n_params, 3))
+    expected = np.zeros_like(V)
+    for layer in net_objective.layers():
+        cols = np.r_[layer.weight, layer.bias]
+        D = np.diag(net_objective.penalty[cols] + 0.3)
+        for g, weight in zip(G[:, cols], w, strict=True):
+            one = np.linalg.inv(w.sum() * np.outer(g, g) / weight**2 + D)
+            expected[cols] += weight / w.sum() * one @ V[cols]
+    assert len(net_objective.layers()) == 3
+    fitted = DataInf(damping=0.3).fit(net_objective)
+    assert relative_error(fitted.solve(V), expected) < 1e-10
+
+
 # -- all of them -------------------------------------------------------------------------------
 @named(ALL)
 def test_right_sides_are_independent(solver, objective, right_sides):
@@ -341,6 +407,32 @@ def test_empirical_fisher(solver, objective, right_sides):
     fitted = clone(solver).set_params(damping=0.3, curvature="empirical_fisher").fit(objective)
     expected = np.linalg.solve(matrix, right_sides)
     assert relative_error(fitted.solve(right_sides), expected) < 1e-6
+
+
+@named(ALL)
+def test_l1_penalties_are_refused(solver):
+    X, y = IRIS
+    for model in (Lasso(alpha=0.1), LogisticRegression(l1_ratio=1, solver="saga", max_iter=5000)):
+        explainer = InfluenceExplainer(model, method="influence", solver=solver)
+        with pytest.raises(TypeError, match="an L1 penalty holds parameters at zero"):
+            explainer.fit(scale(X), (y > 0) * 1.0)
+
+
+@named(ALL)
+def test_models_without_a_hessian_are_refused(solver):
+    explainer = InfluenceExplainer(KernelRidge(), method="influence", solver=solver)
+    with pytest.raises(TypeError, match="KernelSmoother has none"):
+        explainer.fit(*IRIS)
+
+
+def test_no_curvature_is_refused():
+    flat = Quadratic(np.zeros((3, 3)))
+    with pytest.raises(ValueError, match="the curvature is zero"):
+        LiSSA(damping=0.0).fit(flat)
+    with pytest.raises(ValueError, match="no eigenvalue of the curvature was kept"):
+        Arnoldi(damping=0.1).fit(Quadratic(np.diag([-1.0, -2.0])))
+    with pytest.raises(ValueError, match="damping='auto' cannot be derived"):
+        LiSSA().fit(Quadratic(-np.eye(3)))
 
 
 def test_unknown_curvature_is_refused(objective):

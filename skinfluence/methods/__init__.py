@@ -16,6 +16,7 @@ from .exact import Exact
 from .first_order import InfinitesimalJackknife, Influence
 from .newton import Newton
 from .refit import Refit
+from .tracin import TracIn
 
 __all__ = [
     "METHODS",
@@ -27,6 +28,7 @@ __all__ = [
     "Newton",
     "Problem",
     "Refit",
+    "TracIn",
     "resolve_method",
 ]
 
@@ -36,6 +38,7 @@ METHODS = {
     "newton": Newton,
     "exact": Exact,
     "refit": Refit,
+    "tracin": TracIn,
 }
 
 

@@ -81,6 +81,11 @@ class Effects:
         self.objective, self.solver = problem.objective, problem.solver
         self._certificate = None
 
+    @property
+    def adjoint_size(self):
+        """Length of a query's gradient as :meth:`adjoint` takes it."""
+        return self.objective.n_params
+
     def parameters(self, rows):
         """``θ`` without each row minus ``θ̂``: (b, n_params)."""
         raise NotImplementedError
@@ -100,6 +105,21 @@ class Effects:
     def own_outputs(self, rows):
         """Change of each row's own outputs when it goes: (b, n_outputs)."""
         return self.objective.training_queries(rows).paired_changes(self.parameters(rows))
+
+    def bind_target(self, target, X, y):
+        """The target at query rows ``X`` with raw targets ``y``."""
+        return target.bind(self.objective, X, y)
+
+    def own_linearised(self, target, rows):
+        """First-order change of a target at each row itself when it goes: (b,)."""
+        objective = self.objective
+        queries, y = objective.training_queries(rows), objective.training_targets(rows)
+        gradient = target.bind_queries(objective, queries, y).gradient()
+        return (gradient * self.own_outputs(rows)).sum(axis=1)
+
+    def joint_linearised(self, bound, groups):
+        """First-order change of the targets when each group goes: (m, g)."""
+        return np.einsum("mk,mgk->mg", bound.gradient(), self.joint_outputs(bound.queries, groups))
 
     def error_bound(self, rows):
         """Rigorous bounds on ``‖θ̂ + parameters(rows) - θ_{-i}‖₂``: (b,).

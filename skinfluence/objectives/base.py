@@ -24,12 +24,16 @@ class Objective:
         Largest entry of ``∇F`` at ``theta``, and at the estimator's own parameters.
     strictly_convex : bool
         Whether the minimiser is unique (up to a gauge that no output sees).
+    restricted : bool
+        Whether only some parameters can move to first order (an L1 penalty holds the others at
+        zero): then the inverse is not that of the Hessian, and the direct solver alone knows it.
     """
 
     n_rows: int
     n_params: int
     n_outputs: int
     strictly_convex = False
+    restricted = False
     n_blocks = 1  # diagonal blocks of the Hessian
     # ``read_outputs(estimator, X)``: outputs of another fitted estimator of the same kind, shape
     # (m, n_outputs); for a model whose parameters belong to its rows, in place of read_parameters

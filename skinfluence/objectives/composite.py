@@ -58,6 +58,10 @@ class IndependentOutputs(Objective):
         """Those of the parts, side by side."""
         return StackedRows([part.removal_gradients() for part in self.parts])
 
+    def loss_gradients(self):
+        """Those of the parts, side by side."""
+        return StackedRows([part.loss_gradients() for part in self.parts])
+
     def quadratic_blocks(self):
         """Those of the parts."""
         return [block for part in self.parts for block in part.quadratic_blocks()]

@@ -117,6 +117,8 @@ class GroupObjective(LinearObjective):
         Weight of ``‖w_j‖`` over the targets; zero for the intercept.
     """
 
+    restricted = True
+
     def __init__(self, *args, group, **options):
         self.group = group
         super().__init__(*args, **options)

@@ -78,6 +78,20 @@ class SkorchSource:
         vars(self._twin).update(module_=self.module, criterion_=self._criterion)
         self._call = _Call(self._twin)
 
+    def at(self, state):
+        """The same rows and loss with other parameters and buffers (a dict of all of them)."""
+        other = copy.copy(self)
+        other.module = copy.deepcopy(self.module)
+        other.module.load_state_dict(state)
+        other.state = {
+            **{name: p.detach() for name, p in other.module.named_parameters()},
+            **dict(other.module.named_buffers()),
+        }
+        other._twin = _shallow(self._twin)
+        vars(other._twin).update(module_=other.module)
+        other._call = _Call(other._twin)
+        return other
+
     # -- rows ------------------------------------------------------------------------------
     def batch(self, rows):
         """Inputs and targets of training rows, on the device."""

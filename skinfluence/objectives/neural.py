@@ -45,6 +45,7 @@ Next to what :class:`~skinfluence.objectives.base.Objective` asks, :class:`Neura
 Imported only when a net comes in.
 """
 
+import copy
 import fnmatch
 import warnings
 
@@ -222,6 +223,15 @@ class NeuralObjective(Objective):
     def removal_gradients(self):
         """``w_i ∇ℓ_i`` plus the share of the penalty that goes with the row."""
         return NeuralRows(self)
+
+    def at(self, state):
+        """This objective at other parameters and buffers: a checkpoint's ``state_dict``."""
+        other = copy.copy(self)
+        other.source = self.source.at(state)
+        other._select(self.names)
+        other._layers, other.uncovered = find_layers(other.source.module, other.slices)
+        other._outputs_and_slopes()
+        return other
 
     def hessian(self):
         """Dense Hessian, float64, by products with the identity."""

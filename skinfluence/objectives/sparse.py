@@ -30,6 +30,8 @@ class SparseObjective(LinearObjective):
     Lee, H., Battle, A., Raina, R. and Ng, A. (2007). Efficient sparse coding algorithms. NeurIPS.
     """
 
+    restricted = True
+
     def __init__(self, *args, l1, **options):
         self.l1 = np.asarray(l1, dtype=np.float64).ravel()
         self._columns = None

@@ -37,6 +37,8 @@ class SubsetObjective(Objective):
             "factorise_system",
             "hessian",
             "hessian_product",
+            "penalty",
+            "restricted",
             "queries",
             "read_parameters",
             "read_outputs",

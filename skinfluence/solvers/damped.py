@@ -56,6 +56,7 @@ class DampedSolver(Solver):
         return self._solve(V) if V.shape[1] else V.copy()
 
     def _start(self, objective):
+        check_unrestricted(objective, type(self).__name__)
         self._objective = objective
         self.n_params_ = objective.n_params
         self.report_ = {}
@@ -102,6 +103,25 @@ def curvature_operator(objective, kind):
     return objective.hessian_product
 
 
+def check_unrestricted(objective, name):
+    """Refuse objectives without a Hessian, or with its inverse on some parameters only."""
+    from ..objectives.base import Objective  # objectives build on this package
+
+    for _, part in parts_of(objective):
+        products = hasattr(part, "curvature_product")
+        own = getattr(part.hessian_product, "__func__", None)
+        if not products and own is Objective.hessian_product:
+            raise TypeError(
+                f"{name} needs products with a Hessian, and {type(part).__name__} has none; use "
+                "solver='auto'"
+            )
+    if any(part.restricted for _, part in parts_of(objective)):
+        raise TypeError(
+            f"{name} inverts the whole Hessian, but an L1 penalty holds parameters at zero; use "
+            "solver='direct', which inverts it on the others"
+        )
+
+
 def check_curvature(kind, known=CURVATURES):
     """Refuse an unknown name."""
     if kind not in known:
@@ -140,6 +160,25 @@ def weighted_gradients(objective):
             "curvature='gauss_newton' or 'hessian'"
         )
     return objective.loss_gradients(), objective.weights
+
+
+def layer_grids(objective):
+    """Positions in ``θ`` of each layer's parameters, as (d_out, d_in) arrays.
+
+    A dense layer's bias is its last column; parameters without such a structure are one row.
+    """
+    if not hasattr(objective, "layers"):
+        return [np.arange(objective.n_params).reshape(objective.n_outputs, -1)]
+    grids = []
+    for layer in objective.layers():
+        parts = [np.arange(s.start, s.stop) for s in (layer.weight, layer.bias) if s is not None]
+        if layer.kind == "dense":
+            rows = layer.d_out if layer.weight is None else len(layer.module.weight)
+            grids.append(np.hstack([part.reshape(rows, -1) for part in parts]))
+        else:
+            grids.append(np.concatenate(parts)[None])
+    rest = [objective.slices[name] for name in objective.uncovered]
+    return grids + [np.arange(s.start, s.stop)[None] for s in rest]
 
 
 def gradient_blocks(gradients, n_columns):

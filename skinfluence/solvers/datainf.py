@@ -6,9 +6,10 @@ import numpy as np
 
 from .damped import (
     DampedSolver,
-    EmpiricalFisher,
+    curvature_operator,
     divide,
     gradient_blocks,
+    layer_grids,
     parts_of,
     penalty_diagonal,
     resolve_damping,
@@ -71,7 +72,7 @@ class DataInf(DampedSolver):
     def fit(self, objective):
         """Norms of the rows' gradients, layer by layer."""
         self._start(objective)
-        self._product = EmpiricalFisher(objective)
+        self._product = curvature_operator(objective, "empirical_fisher")
         self._penalty = penalty_diagonal(objective)
         self._pieces = [
             (piece, layer_slices(part), *weighted_gradients(part))
@@ -118,8 +119,7 @@ class DataInf(DampedSolver):
         for _, layers, gradients, weights in self._pieces:
             sizes = self._row_sums(gradients, layers, np.ones(gradients.shape[1]))
             totals = divide(1.0, weights) @ sizes
-            lengths = [len(np.arange(gradients.shape[1])[layer]) for layer in layers]
-            means.extend(0.1 * totals / lengths)
+            means.extend(0.1 * totals / [len(layer) for layer in layers])
         if min(means) <= 0:
             raise ValueError(
                 "the gradients of a layer are zero on every row: damping='auto' cannot be "
@@ -160,12 +160,12 @@ class DataInf(DampedSolver):
         lambdas = iter(np.broadcast_to(self.damping_, self._n_layers()))
         for piece, layers, _, _ in self._pieces:
             for layer in layers:
-                left[piece][layer] -= next(lambdas) * X[piece][layer][:, few]
+                left[piece][layer] -= next(lambdas) * X[piece][layer, few]
         norms = np.linalg.norm(V[:, few], axis=0)
         ratios = np.linalg.norm(left, axis=0) / np.where(norms > 0, norms, 1.0)
         self._record(residual=float(ratios.max(initial=0.0)))
 
 
 def layer_slices(objective):
-    """The parameters of each layer, as slices; one for a model without layers."""
-    return [slice(0, objective.n_params)]
+    """The parameters of each layer, as index arrays or slices; one for a model without layers."""
+    return [grid.ravel() for grid in layer_grids(objective)]

@@ -101,6 +101,8 @@ class LiSSA(DampedSolver):
         super()._set_damping()
         self.scale_ = float(self.scale) if self._largest is None else 1.05 * self._largest
         self.scale_ += self.damping_ if self._largest is not None else 0.0
+        if self.scale_ == 0:
+            raise ValueError("the curvature is zero: pass a positive damping")
         self.report_["scale"] = self.scale_
 
     def _solve(self, V):

@@ -85,6 +85,11 @@ class Arnoldi(DampedSolver):
         values = np.where(np.abs(values) <= noise, 0.0, values)
         kept = np.flatnonzero(values >= 0 if self.drop_negative else np.isfinite(values))
         kept = kept[np.argsort(-np.abs(values[kept]), kind="stable")][: self.rank]
+        if not (values[kept] != 0).any():
+            raise ValueError(
+                f"no eigenvalue of the curvature was kept (the largest seen is "
+                f"{values.max():.1e}): use curvature='gauss_newton', or a larger n_iter"
+            )
         self.eigenvalues_, self._vectors = values[kept], vectors[:, kept]
         self.report_ = {
             "iterations": len(values),
@@ -288,10 +293,11 @@ def lanczos(product, n_params, n_iter, random_state):
             break
         vector = _orthogonal(moved, basis[:, : k + 1])
         norm = np.linalg.norm(vector)
-        if norm <= 1e-10 * size:
+        if norm <= 1e-13 * size:
             vector = _fresh(rng, basis[:, : k + 1])
         else:
-            off[k], vector = norm, vector / norm
+            off[k], vector = norm, _orthogonal(vector / norm, basis[:, : k + 1])
+            vector /= np.linalg.norm(vector)
     values, inner = eigh_tridiagonal(diagonal, off)
     return values, basis @ inner
 

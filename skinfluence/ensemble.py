@@ -1,0 +1,204 @@
+"""Influences averaged over several models of the same data."""
+
+import sys
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.utils import Bunch
+from sklearn.utils.validation import check_is_fitted
+
+from ._blocks import block_length, blocks
+from ._top import TopValues
+from ._unwrap import check_new_start
+
+
+class EnsembleExplainer(TransformerMixin, BaseEstimator):
+    """Mean of the influences of several fits, for any method and solver.
+
+    What a row does to one net depends on where its training started; the mean over nets is what
+    it does on average, and follows retrainings more closely than any one of them.
+
+    Parameters
+    ----------
+    explainer : InfluenceExplainer
+        Cloned for each member.
+    estimators : list of estimators, optional
+        One a member, in place of the explainer's own. Fitted ones inside ``FrozenEstimator`` are
+        taken as they are, others are cloned and fitted.
+    seeds : int or list of int, optional
+        Fit the explainer's estimator once for each seed (0, 1, ... for a number): its
+        ``random_state`` parameters are set, and torch is seeded where it is in use.
+
+    Attributes
+    ----------
+    explainers_ : list of InfluenceExplainer
+        The fitted members.
+    n_rows_ : int
+
+    References
+    ----------
+    Park, S. M., Georgiev, K., Ilyas, A., Leclerc, G. and Madry, A. (2023). TRAK: attributing
+    model behavior at scale. ICML. https://arxiv.org/abs/2303.14186
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sklearn.linear_model import Ridge
+    >>> from skinfluence import EnsembleExplainer, InfluenceExplainer
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> ensemble = EnsembleExplainer(
+    ...     InfluenceExplainer(Ridge()), estimators=[Ridge(alpha=0.1), Ridge(alpha=1)]
+    ... )
+    >>> ensemble.fit(X, y).transform(X[:3], y[:3]).shape
+    (3, 442)
+    """
+
+    def __init__(self, explainer, *, estimators=None, seeds=None):
+        self.explainer = explainer
+        self.estimators = estimators
+        self.seeds = seeds
+
+    def fit(self, X, y, sample_weight=None):
+        """Fit every member.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_train, n_features)
+        y : array-like of shape (n_train,)
+        sample_weight : array-like of shape (n_train,), optional
+
+        Returns
+        -------
+        self
+        """
+        if (self.estimators is None) == (self.seeds is None):
+            raise ValueError("pass either estimators or seeds")
+        if self.estimators is not None:
+            members = [clone(self.explainer).set_params(estimator=e) for e in self.estimators]
+            seeds = [None] * len(members)
+        else:
+            check_new_start(self.explainer.estimator)
+            seeds = range(self.seeds) if np.ndim(self.seeds) == 0 else self.seeds
+            members = [_seeded(self.explainer, seed) for seed in seeds]
+        if not members:
+            raise ValueError("an ensemble needs at least one member")
+        for member, seed in zip(members, seeds, strict=True):
+            if seed is not None and "torch" in sys.modules:
+                sys.modules["torch"].manual_seed(seed)
+            member.fit(X, y, sample_weight)
+        self.explainers_ = members
+        self.n_rows_ = members[0].n_rows_
+        return self
+
+    def transform(self, X, y=None):
+        """Mean influence of each training row on each query.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_queries, n_features)
+        y : array-like of shape (n_queries,), optional
+
+        Returns
+        -------
+        ndarray of shape (n_queries, n_train)
+        """
+        return self._mean(lambda member: np.asarray(member.transform(X, y)))
+
+    def top_influences(self, X, y=None, *, k=10, by="magnitude"):
+        """The training rows that matter most for each query, by their mean influence.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_queries, n_features)
+        y : ndarray of shape (n_queries,), optional
+        k : int, default=10
+        by : {"magnitude", "helpful", "harmful"}, default="magnitude"
+
+        Returns
+        -------
+        Bunch
+            ``indices`` and ``values`` of shape (n_queries, k), most influential first.
+        """
+        check_is_fitted(self)
+        if by not in ("magnitude", "helpful", "harmful"):
+            raise ValueError(f"by={by!r} is not one of 'magnitude', 'helpful', 'harmful'")
+        if not 1 <= k <= self.n_rows_:
+            raise ValueError(f"k={k!r} must lie between 1 and {self.n_rows_}")
+        parts = []
+        for part in blocks(len(X), block_length(16 * self.n_rows_, share=1 / 8)):
+            values = self.transform(X[part], None if y is None else y[part])
+            top = TopValues(len(values), k, by)
+            top.update(slice(0, self.n_rows_), values)
+            parts.append(top.result())
+        indices, values = (np.concatenate(piece) for piece in zip(*parts, strict=True))
+        return Bunch(indices=indices, values=values)
+
+    def dataset_influence(self, X, y=None, *, sample_weight=None):
+        """Mean influence of each training row on the mean target over a set of queries.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_queries, n_features)
+        y : array-like of shape (n_queries,), optional
+        sample_weight : array-like of shape (n_queries,), optional
+
+        Returns
+        -------
+        ndarray of shape (n_train,)
+        """
+        return self._mean(lambda m: m.dataset_influence(X, y, sample_weight=sample_weight))
+
+    def self_influence(self, target="loss"):
+        """Mean influence of each training row on itself.
+
+        Parameters
+        ----------
+        target : str or Target, default="loss"
+
+        Returns
+        -------
+        ndarray of shape (n_train,)
+        """
+        return self._mean(lambda member: member.self_influence(target))
+
+    def group_influence(self, groups, X, y=None):
+        """Mean influence of groups of training rows, each removed jointly, on each query.
+
+        Parameters
+        ----------
+        groups : array-like of shape (n_train,) or list of index arrays
+        X : array-like of shape (n_queries, n_features)
+        y : array-like of shape (n_queries,), optional
+
+        Returns
+        -------
+        ndarray of shape (n_queries, n_groups)
+        """
+        return self._mean(lambda member: member.group_influence(groups, X, y))
+
+    def get_feature_names_out(self, input_features=None):
+        """Names of the columns of ``transform``: the training rows."""
+        check_is_fitted(self)
+        return self.explainers_[0].get_feature_names_out(input_features)
+
+    @property
+    def estimator(self):
+        """The estimator of the explainer, which retraining starts from."""
+        return self.explainer.estimator
+
+    def _mean(self, values):
+        check_is_fitted(self)
+        total = 0.0
+        for member in self.explainers_:
+            total = total + values(member)
+        return total / len(self.explainers_)
+
+
+def _seeded(explainer, seed):
+    member = clone(explainer)
+    states = [
+        name
+        for name in member.get_params()
+        if name.startswith("estimator__") and name.split("__")[-1] == "random_state"
+    ]
+    return member.set_params(**dict.fromkeys(states, seed))
