@@ -117,6 +117,7 @@ class InfluenceExplainer(RowChecks, TransformerMixin, BaseEstimator):
         "solver": [str, HasMethods(["fit", "solve"])],
         "target": [str, HasMethods("bind")],
         "preprocessing": [StrOptions({"auto", "frozen", "refit"})],
+        "objective": [str, HasMethods(["build"])],
         "batch_size": [Interval(Integral, 1, None, closed="left"), None],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
