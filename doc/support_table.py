@@ -14,6 +14,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV, Ridge
 from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
 from sklearn.multioutput import MultiOutputClassifier, MultiOutputRegressor
+from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from skinfluence import InfluenceExplainer
 from skinfluence.methods import METHODS
@@ -21,7 +22,8 @@ from skinfluence.objectives import objective_for
 from skinfluence.targets import TARGETS
 
 N, M = 30, 8
-# Models whose constructor needs something.
+SMALL_NET = {"hidden_layer_sizes": (4,), "solver": "lbfgs", "alpha": 0.5, "random_state": 0}
+# Models whose constructor needs something, or whose default is large.
 EXAMPLES = {
     OneVsRestClassifier: lambda: OneVsRestClassifier(tight(LogisticRegression())),
     OneVsOneClassifier: lambda: OneVsOneClassifier(tight(LogisticRegression())),
@@ -34,6 +36,8 @@ EXAMPLES = {
         Cs=[0.5], cv=2, l1_ratios=(0.0,), use_legacy_attributes=False, scoring="accuracy", tol=1e-10
     ),
     GaussianProcessRegressor: lambda: GaussianProcessRegressor(alpha=0.1, optimizer=None),
+    MLPClassifier: lambda: MLPClassifier(**SMALL_NET),
+    MLPRegressor: lambda: MLPRegressor(**SMALL_NET),
     CalibratedClassifierCV: lambda: CalibratedClassifierCV(LogisticRegression()),
 }
 
