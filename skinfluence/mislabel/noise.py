@@ -1,0 +1,67 @@
+"""From held-out probabilities to hard verdicts: who is flagged, and how classes are confused."""
+
+import numpy as np
+
+# A label is flagged when another class is at least twice as likely, and stays so when every class
+# is measured against its own frequency. Fewer rows are left out of the next round.
+FLAGGED_BELOW = 0.5
+LEFT_OUT_BELOW = 0.2
+
+
+def label_quality(proba, codes):
+    """Held-out probability of each row's own label."""
+    return proba[np.arange(len(codes)), codes]
+
+
+def flag(proba, codes, contamination="auto"):
+    """Mask of the rows whose label is judged wrong.
+
+    Parameters
+    ----------
+    proba : ndarray of shape (n, K)
+    codes : ndarray of shape (n,)
+    contamination : "auto" or float
+        Share of the rows to flag, those of lowest quality.
+    """
+    if contamination == "auto":
+        return standing(proba, codes) < FLAGGED_BELOW
+    return lowest(label_quality(proba, codes), contamination)
+
+
+def standing(proba, codes):
+    """Probability of each row's label over that of the likeliest class, in [0, 1].
+
+    Also with every class measured against its share of the rows, whichever is larger: where
+    features say nothing a rare label has a small probability and yet is no worse than others.
+    """
+    shares = np.bincount(codes, minlength=proba.shape[1]) / len(codes)
+    lift = proba / np.maximum(shares, 1 / len(codes))
+    own = np.arange(len(codes)), codes
+    return np.maximum(proba[own] / proba.max(axis=1), lift[own] / lift.max(axis=1))
+
+
+def lowest(quality, share):
+    """Mask of the ``share`` of rows with the lowest quality."""
+    mask = np.zeros(len(quality), dtype=bool)
+    mask[np.argsort(quality, kind="stable")[: round(share * len(quality))]] = True
+    return mask
+
+
+def spare_classes(mask, quality, codes, share=0.5):
+    """``mask`` less the best rows of a class of which it would take more than ``share``."""
+    mask = mask.copy()
+    for k in np.unique(codes[mask]):
+        rows = np.flatnonzero(codes == k)
+        most = min(int(share * len(rows)), len(rows) - 2)
+        taken = rows[mask[rows]]
+        if len(taken) > most:
+            order = np.argsort(quality[taken], kind="stable")
+            mask[taken[order[max(most, 0) :]]] = False
+    return mask
+
+
+def noise_matrix(codes, suggested, n_classes):
+    """Row i, column j: share of the rows labelled i whose likely class is j. Rows sum to one."""
+    counts = np.zeros((n_classes, n_classes))
+    np.add.at(counts, (codes, suggested), 1.0)
+    return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
