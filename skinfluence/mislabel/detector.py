@@ -20,13 +20,12 @@ from . import residuals as regression
 from .combine import COMBINE, member_weights, robust_likelihoods
 from .committee import default_committee
 from .noise import (
-    LEFT_OUT_BELOW,
     flag,
     label_quality,
+    leave_out,
     lowest,
     noise_matrix,
     spare_classes,
-    standing,
 )
 from .out_of_sample import HoldOut, in_columns, out_of_sample, predict_with, take
 from .verdict import Member, as_labels, named_members
@@ -66,8 +65,9 @@ class MislabelDetector(BaseEstimator):
     Attributes
     ----------
     label_quality_ : ndarray of shape (n,)
-        In [0, 1], low is bad: the held-out probability of the row's own label; in regression
-        the tail probability of its residual.
+        In [0, 1], low is bad. The held-out probability of the row's own label, less a quarter of
+        that of its strongest rival, scaled to [0, 1]; in regression the tail probability of the
+        row's residual.
     is_mislabeled_ : ndarray of bool of shape (n,)
     ranking_ : ndarray of shape (n,)
         Row positions, most suspect first.
@@ -361,14 +361,16 @@ class MislabelDetector(BaseEstimator):
         present &= counts[codes] > 1  # a class of one row cannot be learned without that row
         if len(np.unique(codes[present])) < 2:
             raise ValueError("fewer than two classes have two rows (of positive weight)")
-        keep = present
+        keep, total = present, 0.0
         for number in range(self.n_rounds):
             members = self._fit_members(X, y, sample_weight, keep, number)
             proba = np.stack([held for _, held in members])
             if number == 0:  # later rounds see fewer wrong labels, chosen by these very models
                 weights = member_weights(self.combine, proba[:, keep, codes[keep]])
-            mean = np.tensordot(weights, proba, axes=1)
-            suspect = present & (standing(mean, codes) < LEFT_OUT_BELOW)
+            # later rounds count more: they were trained on fewer wrong labels
+            total = total + (number + 1) * np.tensordot(weights, proba, axes=1)
+            mean = total / ((number + 1) * (number + 2) / 2)
+            suspect = present & leave_out(mean, codes)
             keep = present & ~spare_classes(suspect, label_quality(mean, codes), codes)
         self._note_weights(weights)
         return mean

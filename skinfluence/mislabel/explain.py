@@ -49,7 +49,7 @@ def evidence(explainer, X, y, rows, k):
     queries = take(X, rows), y[rows]
     for role, by in (("supports", "helpful"), ("contradicts", "harmful")):
         top = explainer.top_influences(*queries, k=k_found, by=by)
-        for row, others, values in zip(rows, top.indices, top.values, strict=True):
+        for row, others, values in zip(rows, top["indices"], top["values"], strict=True):
             sign = 1 if by == "helpful" else -1
             keep = (others != row) & (sign * values > 0)
             pairs = zip(others[keep][:k], values[keep][:k], strict=True)

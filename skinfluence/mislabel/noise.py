@@ -2,14 +2,30 @@
 
 import numpy as np
 
-# A label is flagged when another class is at least twice as likely, and stays so when every class
-# is measured against its own frequency. Fewer rows are left out of the next round.
+# A label is flagged when another class is at least twice as likely, and clearly likelier also when
+# every class is measured against its own frequency.
 FLAGGED_BELOW = 0.5
+FLAGGED_LIFT_BELOW = 0.9
 LEFT_OUT_BELOW = 0.2
+# How much a likely other class counts against a label, besides the label's own probability.
+RIVAL = 0.25
 
 
 def label_quality(proba, codes):
-    """Held-out probability of each row's own label."""
+    """Quality in [0, 1]: a label's probability, less a quarter of that of its strongest rival.
+
+    Shifted and scaled so that certainty of another class is 0 and certainty of the label is 1.
+    With two classes the order is that of the probability. With more, a single likely rival (a
+    swapped pair of classes) is worse than doubt spread over many.
+    """
+    own = probability(proba, codes)
+    others = proba.copy()
+    others[np.arange(len(codes)), codes] = 0
+    return (own - RIVAL * others.max(axis=1) + RIVAL) / (1 + RIVAL)
+
+
+def probability(proba, codes):
+    """Probability of each row's own label."""
     return proba[np.arange(len(codes)), codes]
 
 
@@ -24,20 +40,27 @@ def flag(proba, codes, contamination="auto"):
         Share of the rows to flag, those of lowest quality.
     """
     if contamination == "auto":
-        return standing(proba, codes) < FLAGGED_BELOW
+        own, lift = standings(proba, codes)
+        return (own < FLAGGED_BELOW) & (lift < FLAGGED_LIFT_BELOW)
     return lowest(label_quality(proba, codes), contamination)
 
 
-def standing(proba, codes):
-    """Probability of each row's label over that of the likeliest class, in [0, 1].
+def leave_out(proba, codes):
+    """Mask of the rows to leave out of the next round: the clearest cases only."""
+    own, lift = standings(proba, codes)
+    return (own < LEFT_OUT_BELOW) & (lift < FLAGGED_LIFT_BELOW)
 
-    Also with every class measured against its share of the rows, whichever is larger: where
-    features say nothing a rare label has a small probability and yet is no worse than others.
+
+def standings(proba, codes):
+    """How each row's label stands to the likeliest class, and to that of largest lift: in [0, 1].
+
+    Lift is probability over the class's share of the rows. Where features say nothing, a rare
+    label has a small probability and yet is no worse than others: its lift shows it.
     """
     shares = np.bincount(codes, minlength=proba.shape[1]) / len(codes)
     lift = proba / np.maximum(shares, 1 / len(codes))
     own = np.arange(len(codes)), codes
-    return np.maximum(proba[own] / proba.max(axis=1), lift[own] / lift.max(axis=1))
+    return proba[own] / proba.max(axis=1), lift[own] / lift.max(axis=1)
 
 
 def lowest(quality, share):

@@ -29,8 +29,7 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.utils import check_array
 
-from .._blocks import block_length, index_blocks
-from .._unwrap import fit_estimator, transform, weight_name
+from .._unwrap import fit_estimator, weight_name
 from ..methods import Problem
 from ..methods.newton import newton_effects
 from ..objectives import objective_for
