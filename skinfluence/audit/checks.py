@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from sklearn.model_selection import KFold, StratifiedKFold, cross_val_score
-from sklearn.preprocessing import OrdinalEncoder
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 # A single column that predicts the target this well, on rows the tree has not seen, is suspect.
@@ -86,24 +85,28 @@ def leaking_columns(features, y, classify, seed=0):
 
 
 def _alone(column, y, classify, seed):
-    """Cross-validated score of a small tree on one column; words are encoded by frequency."""
+    """Cross-validated score of a small tree on one column; words become numbers."""
+    import pandas as pd
+
     if column.dtype.kind in "iufb":
-        x = column.to_numpy(dtype=float).reshape(-1, 1)
+        x = column.to_numpy(dtype=float)
     else:
-        words = column.astype(str).to_numpy().reshape(-1, 1)
-        if len(np.unique(words)) > len(words) / 2:
+        x = pd.factorize(column.astype(str), sort=True)[0].astype(float)
+        if len(np.unique(x)) > len(x) / 2:
             return 0.0  # a name for each row predicts nothing about another
-        x = OrdinalEncoder().fit_transform(words)
     if classify:
-        counts = np.unique(y, return_counts=True)[1]
-        if counts.min() < 3:
+        codes = np.unique(y, return_inverse=True)[1]
+        often = np.bincount(codes)[codes] >= 3
+        x, codes = x[often], codes[often]
+        if len(np.unique(codes)) < 2:
             return 0.0
         tree = DecisionTreeClassifier(max_leaf_nodes=64, min_samples_leaf=3, random_state=seed)
         folds = StratifiedKFold(3, shuffle=True, random_state=seed)
-        return cross_val_score(tree, x, y, cv=folds, scoring="balanced_accuracy").mean()
+        options = dict(cv=folds, scoring="balanced_accuracy")
+        return cross_val_score(tree, x[:, None], codes, **options).mean()
     tree = DecisionTreeRegressor(min_samples_leaf=3, random_state=seed)
     folds = KFold(3, shuffle=True, random_state=seed)
-    return cross_val_score(tree, x, y, cv=folds, scoring="r2").mean()
+    return cross_val_score(tree, x[:, None], y, cv=folds, scoring="r2").mean()
 
 
 def high_leverage(leverage):

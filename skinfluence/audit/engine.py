@@ -102,6 +102,7 @@ def audit_table(
     findings += high_leverage(explainer.leverage_)
     suspects = _suspects(detector, features, names, n_top, n_evidence)
     effect = detector.removal_effect(X, y)
+    flagged = detector.ranking_[detector.is_mislabeled_[detector.ranking_]]
     return Audit(
         source=source,
         target=target,
@@ -115,6 +116,8 @@ def audit_table(
         driving=_driving(explainer, y, names),
         scores=_scores(explainer, y, classify),
         findings=findings,
+        flagged_rows=flagged,
+        flagged_suggestions=detector.suggested_labels_[flagged],
         qualities=detector.label_quality_,
         quality_by_class=_by_class(detector, y) if classify else {},
         classes=detector.classes_.tolist() if classify else None,
@@ -232,7 +235,7 @@ def _suspects(detector, features, names, n_top, n_evidence):
     rows = detector.ranking_[:n_top]
     rows = np.concatenate([rows[flagged[rows]], rows[~flagged[rows]]])
     y, quality = detector._y, detector.label_quality_
-    likelier = suggestions(detector)
+    likelier, own = suggestions(detector), own_probability(detector)
     suspects = {
         int(i): Suspect(
             row=int(i),
@@ -240,6 +243,7 @@ def _suspects(detector, features, names, n_top, n_evidence):
             label=y[i],
             suggested=likelier[0][i],
             quality=float(quality[i]),
+            probability=float(own[i]),
             suggested_probability=float(likelier[1][i]),
             flagged=bool(flagged[i]),
             values=dict(zip(features.columns, features.iloc[i].tolist(), strict=True)),
@@ -265,6 +269,14 @@ def suggestions(detector):
     others[np.arange(len(y)), np.searchsorted(detector.classes_, y)] = -1
     best = others.argmax(axis=1)
     return detector.classes_[best], others[np.arange(len(y)), best]
+
+
+def own_probability(detector):
+    """Held-out probability of every row's label; NaN in regression."""
+    if detector.classes_ is None:
+        return np.full(len(detector._y), np.nan)
+    codes = np.searchsorted(detector.classes_, detector._y)
+    return detector.predict_proba_[np.arange(len(codes)), codes]
 
 
 def _driving(explainer, y, names):

@@ -38,9 +38,9 @@ class Suspect:
     label, suggested
         Given, and likelier.
     quality : float
-        In [0, 1], low is bad: held-out probability of its label.
-    suggested_probability : float
-        That of the suggested label; NaN in regression.
+        In [0, 1], low is bad.
+    probability, suggested_probability : float
+        Held-out probabilities of both labels; NaN in regression.
     flagged : bool
     values : dict
         Its cells.
@@ -52,6 +52,7 @@ class Suspect:
     label: Any
     suggested: Any
     quality: float
+    probability: float
     suggested_probability: float
     flagged: bool
     values: dict
@@ -75,6 +76,8 @@ class Audit:
     driving: list  # (name, label, self-influence)
     scores: dict  # measure, fitted, left out
     findings: list
+    flagged_rows: np.ndarray  # positions, most suspect first
+    flagged_suggestions: np.ndarray
     qualities: np.ndarray
     quality_by_class: dict  # label: (rows, flagged, mean quality)
     classes: list | None

@@ -28,7 +28,7 @@ from .noise import (
     spare_classes,
 )
 from .out_of_sample import HoldOut, in_columns, out_of_sample, predict_with, take
-from .verdict import Member, as_labels, named_members
+from .verdict import Member, as_labels, named_members, takes_nan
 
 
 class MislabelDetector(BaseEstimator):
@@ -288,7 +288,7 @@ class MislabelDetector(BaseEstimator):
                 X,
                 accept_sparse="csr",
                 dtype=[np.float64, np.float32],
-                ensure_all_finite="allow-nan" if self._takes_nan() else True,
+                ensure_all_finite="allow-nan",  # members that take no NaN refuse it themselves
                 ensure_min_samples=2,
             )
         if X is not None:

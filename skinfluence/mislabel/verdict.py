@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from sklearn.utils import get_tags
 from sklearn.utils.validation import column_or_1d
 
 
@@ -46,6 +47,17 @@ def named_members(estimators):
             unique, number = f"{name}-{number}", number + 1
         members[unique] = estimator
     return members
+
+
+def takes_nan(estimator):
+    """Whether an estimator takes missing values, a pipeline's imputer seen."""
+    for _, step in getattr(estimator, "steps", [])[:-1]:
+        if type(step).__module__.startswith(("sklearn.impute", "skrub")):
+            return True
+        if hasattr(step, "fit") and not get_tags(step).input_tags.allow_nan:
+            return False
+    final = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
+    return get_tags(final).input_tags.allow_nan
 
 
 def as_labels(y):
