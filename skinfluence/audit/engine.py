@@ -28,6 +28,7 @@ ESTIMATORS = (
     "knn",
 )
 N_DRIVING = 10
+N_BELOW = 5  # rows shown that were not flagged
 
 
 def audit_table(
@@ -64,7 +65,7 @@ def audit_table(
     truth : str, optional
         Column of true targets, where they are known: gives the detection curve.
     n_top : int
-        Suspects to explain.
+        Flagged rows to explain; a few that are not flagged follow.
     n_evidence : int
         Rows for and against each.
     random_state : int
@@ -81,6 +82,15 @@ def audit_table(
     ------
     UsageProblem
         If the table cannot be audited as asked.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skinfluence.audit import audit_table
+    >>> table = load_iris(as_frame=True).frame
+    >>> audit = audit_table(table, "target", estimator="logistic")
+    >>> audit.task, audit.n_rows, audit.n_features
+    ('classification', 150, 4)
     """
     stage = on_stage or (lambda text: None)
     stage("reading columns")
@@ -101,7 +111,8 @@ def audit_table(
     explainer = detector.explainer_
     findings += high_leverage(explainer.leverage_)
     suspects = _suspects(detector, features, names, n_top, n_evidence)
-    effect = detector.removal_effect(X, y)
+    kept = detector.sample_indices_
+    effect = detector.removal_effect(X[kept], y[kept])
     flagged = detector.ranking_[detector.is_mislabeled_[detector.ranking_]]
     return Audit(
         source=source,
@@ -232,8 +243,9 @@ def _rare_classes(y):
 
 def _suspects(detector, features, names, n_top, n_evidence):
     flagged = detector.is_mislabeled_
-    rows = detector.ranking_[:n_top]
-    rows = np.concatenate([rows[flagged[rows]], rows[~flagged[rows]]])
+    ranked = detector.ranking_
+    below = ranked[~flagged[ranked]][:N_BELOW]
+    rows = np.concatenate([ranked[flagged[ranked]][:n_top], below])
     y, quality = detector._y, detector.label_quality_
     likelier, own = suggestions(detector), own_probability(detector)
     suspects = {

@@ -26,8 +26,11 @@ def member_weights(combine, likelihoods):
     return stacking_weights(likelihoods)
 
 
-def stacking_weights(likelihoods, n_steps=200):
-    """The mixture weights of largest likelihood, by expectation maximisation (convex)."""
+def stacking_weights(likelihoods, n_steps=30):
+    """Mixture weights towards the largest likelihood, by expectation maximisation.
+
+    It starts at equal weights and stops early: where rows are few or members alike it stays near.
+    """
     p = np.maximum(likelihoods, FLOOR)
     w = np.full(len(p), 1 / len(p))
     for _ in range(n_steps):

@@ -5,7 +5,7 @@ import numbers
 import numpy as np
 from sklearn.base import BaseEstimator, is_classifier, is_regressor
 from sklearn.utils import check_random_state, get_tags
-from sklearn.utils.multiclass import type_of_target
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import (
     _check_sample_weight,
     _num_samples,
@@ -50,8 +50,8 @@ class MislabelDetector(BaseEstimator):
         fitted on all rows.
     contamination : "auto" or float in (0, 0.5], default="auto"
         Share of rows to flag. "auto" flags a label when another class is at least twice as
-        likely, also relative to how frequent the classes are, and a target that is off by more
-        than 3.5 robust standard deviations.
+        likely, also relative to how frequent the classes are (less lightly where few labels are
+        doubtful), and a target that is off by more than 3.5 robust standard deviations.
     n_rounds : int, default=2
         Rounds of judging; after the first, suspects are not trained on.
     combine : {"mean", "equal"}, default="mean"
@@ -119,7 +119,7 @@ class MislabelDetector(BaseEstimator):
     >>> judge = make_pipeline(StandardScaler(), LogisticRegression(C=0.1))
     >>> detector = MislabelDetector(judge).fit(X, y)
     >>> int(detector.is_mislabeled_[:20].sum())
-    18
+    16
     """
 
     def __init__(
@@ -306,9 +306,7 @@ class MislabelDetector(BaseEstimator):
     def _takes_nan(self):
         if self._is_auto():
             return True
-        return all(
-            get_tags(m).input_tags.allow_nan for m in named_members(self.estimators).values()
-        )
+        return all(takes_nan(member) for member in named_members(self.estimators).values())
 
     def _is_classification(self, y):
         """Labels or targets: as the members say, else as ``y`` looks."""
@@ -321,6 +319,8 @@ class MislabelDetector(BaseEstimator):
         kinds = {is_classifier(m) for m in members.values()}
         if len(kinds) > 1 or not all(is_classifier(m) or is_regressor(m) for m in members.values()):
             raise ValueError(f"estimators must be all classifiers or all regressors: {members}")
+        if True in kinds and y.dtype.kind == "f":
+            check_classification_targets(y)
         return kinds.pop()
 
     def _check_rows(self, rows):

@@ -3,9 +3,11 @@
 import numpy as np
 
 # A label is flagged when another class is at least twice as likely, and clearly likelier also when
-# every class is measured against its own frequency.
+# every class is measured against its own frequency. Where few labels are like that (below 13 %),
+# most of those are right but unusual, and more is asked for.
 FLAGGED_BELOW = 0.5
-FLAGGED_LIFT_BELOW = 0.9
+FLAGGED_LIFT_BELOW = 0.8
+BELOW_PER_ROOT_SHARE = 1.4
 LEFT_OUT_BELOW = 0.2
 # How much a likely other class counts against a label, besides the label's own probability.
 RIVAL = 0.25
@@ -41,7 +43,8 @@ def flag(proba, codes, contamination="auto"):
     """
     if contamination == "auto":
         own, lift = standings(proba, codes)
-        return (own < FLAGGED_BELOW) & (lift < FLAGGED_LIFT_BELOW)
+        doubtful = (own < FLAGGED_BELOW) & (lift < FLAGGED_LIFT_BELOW)
+        return doubtful & (own < BELOW_PER_ROOT_SHARE * np.sqrt(doubtful.mean()))
     return lowest(label_quality(proba, codes), contamination)
 
 

@@ -350,11 +350,9 @@ def take(X, rows):
 
 
 def is_plain(X):
-    """Whether ``X`` is a numeric array or sparse matrix without missing values."""
+    """Whether ``X`` holds numbers only, none of them missing."""
     if sparse.issparse(X):
         return bool(np.isfinite(X.data).all())
-    if hasattr(X, "columns"):
-        return False
     X = np.asarray(X)
     return X.dtype.kind in "fiub" and bool(np.isfinite(X).all())
 
