@@ -15,6 +15,7 @@ from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -158,6 +159,20 @@ def test_weights_reach_the_closed_form():
     weight[::4] = 0
     weighted = out_of_sample(LOGISTIC, X, y, weight).values[weight > 0]
     dropped = out_of_sample(LOGISTIC, X[weight > 0], y[weight > 0]).values
+    np.testing.assert_allclose(weighted, dropped, atol=1e-8)
+
+
+def test_weights_reach_one_vs_rest(small_committee):
+    X, noisy, _, wrong = flipped(3, n=200)
+    weight = np.ones(200)
+    weight[::10] = 0
+    detector = MislabelDetector(random_state=0).fit(X, noisy, weight)
+    assert "approximate leave-one-out" in [m.how for m in detector.members_ if m.name == "kernel"]
+    assert detector.is_mislabeled_[wrong].mean() > 0.8
+    model = make_pipeline(StandardScaler(), OneVsRestClassifier(LOGISTIC))
+    weighted = out_of_sample(model, X, noisy, weight).values[weight > 0]
+    Z = StandardScaler().fit(X).transform(X)[weight > 0]
+    dropped = out_of_sample(OneVsRestClassifier(LOGISTIC), Z, noisy[weight > 0]).values
     np.testing.assert_allclose(weighted, dropped, atol=1e-8)
 
 

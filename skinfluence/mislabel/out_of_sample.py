@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed
 from scipy import sparse
+from sklearn import config_context
 from sklearn.base import clone, is_classifier
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import (
@@ -25,6 +26,7 @@ from sklearn.ensemble import (
 )
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.utils import check_array
@@ -335,7 +337,23 @@ def fit_quietly(estimator, X, y, sample_weight=None):
             sample_weight = None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
+        final = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+        if sample_weight is not None and isinstance(final, OneVsRestClassifier):
+            return _fit_routed(estimator, X, y, sample_weight)
         return fit_estimator(estimator, X, y, sample_weight)
+
+
+def _fit_routed(estimator, X, y, sample_weight):
+    """A fit of (a pipeline that ends in) a one-vs-rest model: weights reach it by routing only."""
+    fitted = clone(estimator)
+    if isinstance(fitted, Pipeline):
+        Z = X if len(fitted.steps) == 1 else fitted[:-1].fit_transform(X, y)
+        name, final = fitted.steps[-1]
+        fitted.steps[-1] = (name, _fit_routed(final, Z, y, sample_weight))
+        return fitted
+    with config_context(enable_metadata_routing=True):
+        fitted.estimator.set_fit_request(sample_weight=True)
+        return fitted.fit(X, y, sample_weight=sample_weight)
 
 
 def take(X, rows):
