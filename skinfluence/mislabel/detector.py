@@ -39,7 +39,7 @@ class MislabelDetector(BaseEstimator):
     counting more; then the committee is trained again without the worst suspects, and judges
     again. Closed forms stand in for refits: approximate leave-one-out for logistic, ridge and
     kernel models, out-of-bag votes for forests, a lookup for neighbours; the rest is refitted in
-    five folds.
+    folds (three in the first round, five in the last).
 
     Parameters
     ----------
@@ -256,7 +256,7 @@ class MislabelDetector(BaseEstimator):
         if self._explainer is None:
             if self._X is None:
                 raise ValueError("the detector was fitted without X: nothing explains its rows")
-            found = why.explaining_member({m.name: m.estimator for m in self.members_})
+            found = why.explaining_member(self._judges)
             if found is None:
                 K = None if self.classes_ is None else len(self.classes_)
                 found = "linear", default_committee(self._X, K, 0)["linear"]
@@ -344,7 +344,7 @@ class MislabelDetector(BaseEstimator):
                 f"y has one class, {self.classes_[0]!r}: MislabelDetector needs at least 2 classes"
             )
         if pred_proba is not None:
-            self.members_ = []
+            self.members_, self._judges = [], {}
             self.predict_proba_ = self._check_proba(pred_proba, len(y), K)
         else:
             self.predict_proba_ = self._rounds_of_labels(X, y, codes, sample_weight)
@@ -408,7 +408,7 @@ class MislabelDetector(BaseEstimator):
         every = keep.all()
         rows, labels = (X, y) if every else (take(X, keep), y[keep])
         weight = sample_weight if every or sample_weight is None else sample_weight[keep]
-        options = HoldOut(n_jobs=self.n_jobs, seed=seed)
+        options = HoldOut(self._n_folds(number), self.n_jobs, seed)
         label = f"round {number + 1} of {self.n_rounds}"
         found = []
         for name, estimator in progress(list(estimators.items()), label, self.verbose):
@@ -416,7 +416,12 @@ class MislabelDetector(BaseEstimator):
             values = self._all_rows(held, X, keep)
             found.append((Member(name, held.estimator, held.how), values))
         self.members_ = [member for member, _ in found]
+        self._judges = estimators
         return found
+
+    def _n_folds(self, number):
+        """Refits of a model without a closed form: fewer in rounds that only prepare the last."""
+        return 5 if number == self.n_rounds - 1 else 3
 
     def _note_weights(self, weights):
         for member, weight in zip(self.members_, weights, strict=True):

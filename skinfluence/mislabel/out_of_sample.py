@@ -62,8 +62,8 @@ class HeldOut:
     ----------
     values : ndarray of shape (n, K) or (n,)
         Probabilities in the order of ``estimator.classes_``, or a regressor's predictions.
-    estimator : estimator
-        The model fitted on all rows it was given.
+    estimator : estimator or FoldModels
+        The model fitted on all rows it was given; after refits in folds, the models of the folds.
     how : str
         How the rows were held out, in words.
     platt : Platt or None
@@ -77,9 +77,13 @@ class HeldOut:
 
     def predict_proba(self, X):
         """Probabilities of other rows, as :attr:`values` were made."""
-        if self.platt is not None:
-            return self.platt.predict_proba(self.estimator.decision_function(X))
-        return predict_with(self.estimator, X, self.estimator.classes_)[0]
+        if isinstance(self.estimator, FoldModels):
+            values = self.estimator.mean(X)
+        elif self.platt is not None:
+            values = self.estimator.decision_function(X)
+        else:
+            values = predict_with(self.estimator, X, self.estimator.classes_)[0]
+        return values if self.platt is None else self.platt.predict_proba(values)
 
 
 class Platt:
@@ -276,22 +280,43 @@ def refit_in_folds(estimator, X, y, sample_weight=None, options=None):
     )
     width = 1 if fits[0][0].ndim == 1 else fits[0][0].shape[1]
     values = np.zeros((len(y), width))
-    for k, (part, _) in enumerate(fits):
+    for k, (part, _, _) in enumerate(fits):
         values[folds == k] = part.reshape(-1, width)
-    platt = None
+    platt, models = None, FoldModels([model for _, _, model in fits], classes)
     if classes is None:
         values = values[:, 0]
-    elif not all(is_proba for _, is_proba in fits):
+    elif not all(is_proba for _, is_proba, _ in fits):
         platt = Platt(values, y)
         values = platt.predict_proba(values)
-    fitted = fit_quietly(estimator, X, y, sample_weight)
-    return HeldOut(values, fitted, f"{n_folds} folds", platt)
+    return HeldOut(values, models, f"{n_folds} folds", platt)
+
+
+class FoldModels:
+    """The models of the folds; their mean predicts rows that none of them has seen.
+
+    Parameters
+    ----------
+    estimators : list of fitted estimators
+    classes : ndarray or None
+    """
+
+    def __init__(self, estimators, classes):
+        self.estimators, self.classes_ = estimators, classes
+
+    def mean(self, X):
+        """Mean prediction: probabilities, decision values, or numbers."""
+        return np.mean([predict_with(m, X, self.classes_)[0] for m in self.estimators], axis=0)
+
+    def predict(self, X):
+        """Mean prediction of regressors, likeliest class of classifiers with probabilities."""
+        mean = self.mean(X)
+        return mean if self.classes_ is None else self.classes_[mean.argmax(axis=1)]
 
 
 def _fit_fold(estimator, X, y, sample_weight, train, classes):
     weight = None if sample_weight is None else sample_weight[train]
     fitted = fit_quietly(estimator, take(X, train), y[train], weight)
-    return predict_with(fitted, take(X, ~train), classes)
+    return *predict_with(fitted, take(X, ~train), classes), fitted
 
 
 def predict_with(fitted, X, classes):

@@ -15,7 +15,8 @@ class Member:
     Attributes
     ----------
     name : str
-    estimator : estimator
+    estimator : estimator or FoldModels
+        After refits in folds, the models of the folds.
     how : str
         How rows were held out: "approximate leave-one-out", "out-of-bag votes", "5 folds", ...
     weight : float
