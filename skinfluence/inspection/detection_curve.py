@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.metrics import average_precision_score
 from sklearn.utils.validation import check_is_fitted
 
-from ._axes import get_axes
+from ._axes import axes
 
 
 class DetectionCurveDisplay:
@@ -89,7 +89,8 @@ class DetectionCurveDisplay:
         -------
         self
         """
-        self.figure_, self.ax_ = get_axes(ax)
+        self.ax_ = axes(ax)
+        self.figure_ = self.ax_.figure
         name = self.name if name is None else name
         score = f"average precision {self.average_precision:.3f}"
         label = score if name is None else f"{name} ({score})"

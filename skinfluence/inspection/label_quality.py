@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from ._axes import get_axes
+from ._axes import axes
 
 
 class LabelQualityDisplay:
@@ -57,7 +57,8 @@ class LabelQualityDisplay:
         -------
         self
         """
-        self.figure_, self.ax_ = get_axes(ax)
+        self.ax_ = axes(ax)
+        self.figure_ = self.ax_.figure
         quality, flagged = np.asarray(self.label_quality), np.asarray(self.is_mislabeled)
         options = {
             "bins": np.linspace(0, 1, 31),

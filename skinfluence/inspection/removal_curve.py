@@ -5,7 +5,7 @@ from sklearn.base import clone
 from sklearn.metrics import check_scoring
 
 from ..mislabel.out_of_sample import take
-from ._axes import get_axes
+from ._axes import axes
 
 
 class RemovalCurveDisplay:
@@ -134,7 +134,8 @@ class RemovalCurveDisplay:
         -------
         self
         """
-        self.figure_, self.ax_ = get_axes(ax)
+        self.ax_ = axes(ax)
+        self.figure_ = self.ax_.figure
         options = {"marker": "o", "color": "#b3261e", "label": "most suspect first"} | line_kwargs
         (self.line_,) = self.ax_.plot(self.removed, self.scores, **options)
         self.random_line_ = None

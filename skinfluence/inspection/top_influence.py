@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._axes import get_axes
+from ._axes import axes
 
 
 class TopInfluenceDisplay:
@@ -82,7 +82,8 @@ class TopInfluenceDisplay:
         -------
         self
         """
-        self.figure_, self.ax_ = get_axes(ax)
+        self.ax_ = axes(ax)
+        self.figure_ = self.ax_.figure
         values = np.asarray(self.values)
         place = np.arange(len(values))[::-1]
         color = np.where(values > 0, "#2a5d9f", "#b3261e")
