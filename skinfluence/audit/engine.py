@@ -213,7 +213,8 @@ def _judges(name, X, y, classify, seed, task):
     """``estimators`` of the detector for a name on the command line."""
     if name not in ESTIMATORS:
         raise UsageProblem(f"--estimator {printable(name)!r} is not one of {', '.join(ESTIMATORS)}")
-    committee = default_committee(X, len(np.unique(y)) if classify else None, seed)
+    n_classes = len(np.unique(y)) if classify else None
+    committee = default_committee(X, n_classes, seed, n_jobs=-1)
     if name == "auto":
         return list(committee.items())
     fits_task = {"logistic": True, "ridge": False}.get(name, classify)

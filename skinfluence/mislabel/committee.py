@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 # A tree on more rows than this gains little and holds much.
-ROWS_PER_TREE = 20_000
+ROWS_PER_TREE = 8_000
 N_TREES = 300
 N_LANDMARKS = 300
 
