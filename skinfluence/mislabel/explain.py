@@ -5,14 +5,18 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Bunch
 
 from ..explainer import InfluenceExplainer
-from .out_of_sample import _has_objective, fit_quietly, take
+from .out_of_sample import _has_objective, fit_quietly, hold_out, take
 
 
 def explaining_member(members):
-    """``(name, estimator)`` of the first member with an objective, or None."""
+    """``(name, estimator)`` of the first member with an objective of its own, or None.
+
+    Neighbours and trees do not explain: their votes move in steps, mostly by nothing.
+    """
     for name, member in members.items():
         final = member.steps[-1][1] if hasattr(member, "steps") else member
-        if _has_objective(final):
+        votes = hold_out.dispatch(type(final)) is not hold_out.dispatch(object)
+        if _has_objective(final) and not votes:
             return name, member
     return None
 

@@ -32,8 +32,7 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.utils import check_array
 
 from .._unwrap import fit_estimator, weight_name
-from ..methods import Problem
-from ..methods.newton import newton_effects
+from ..methods import Problem, resolve_method
 from ..objectives import objective_for
 from ..solvers import resolve_solver
 from ..solvers.base import fitted_solver
@@ -245,7 +244,11 @@ def leave_one_out(fitted, X, y, sample_weight=None):
             warnings.filterwarnings("ignore", message="the columns of X are linearly dependent")
             objective = objective_for(fitted, rows, np.asarray(y), sample_weight)
             outputs = own_outputs_without(objective)
-    except (TypeError, ValueError):  # an option or a row the closed form refuses: folds do it
+    except (
+        AttributeError,
+        TypeError,
+        ValueError,
+    ):  # an option or a row the closed form refuses: folds do it
         return None
     if not np.isfinite(outputs).all():
         return None
@@ -259,12 +262,19 @@ def leave_one_out(fitted, X, y, sample_weight=None):
 
 
 def own_outputs_without(objective):
-    """Outputs of each training row when it is left out: (n, n_outputs)."""
-    solver = fitted_solver(resolve_solver("auto", objective), objective)
-    effects = newton_effects(objective, Problem(objective, solver))
+    """Outputs of each training row when it is left out: (n, n_outputs).
+
+    By the method that "auto" stands for: one Newton step, or exact where that is known.
+    """
+    method = resolve_method("auto", objective)
+    solver = None
+    if method.uses_solver:
+        solver = fitted_solver(resolve_solver("auto", objective), objective)
+    effects = method.bind(Problem(objective, solver))
     outputs = np.empty((objective.n_rows, objective.n_outputs))
     for part in effects.row_blocks(np.arange(objective.n_rows)):
-        outputs[part] = objective.outputs[part] + effects.own_outputs(part)
+        held = objective.training_queries(part).outputs
+        outputs[part] = held + effects.own_outputs(part)
     return outputs
 
 
