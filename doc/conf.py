@@ -2,7 +2,13 @@ import sys
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import (
+    BaseEstimator,
+    ClassifierMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    RegressorMixin,
+    TransformerMixin,
+)
 
 project = "skinfluence"
 author = "skinfluence developers"
@@ -29,7 +35,13 @@ autosummary_imported_members = True
 autosummary_context = {
     "generic": sorted(
         name
-        for base in (BaseEstimator, TransformerMixin, ClassNamePrefixFeaturesOutMixin)
+        for base in (
+            BaseEstimator,
+            ClassifierMixin,
+            ClassNamePrefixFeaturesOutMixin,
+            RegressorMixin,
+            TransformerMixin,
+        )
         for name in dir(base)
         if name != "get_feature_names_out"
     )

@@ -7,12 +7,11 @@ import pytest
 
 from . import cases, common
 
-MODULES = [name for _, name, _ in pkgutil.iter_modules(cases.__path__)]
-CASES = [
-    case
-    for name in MODULES
-    for case in importlib.import_module(f".cases.{name}", __package__).CASES
+MODULES = [
+    importlib.import_module(f".cases.{name}", __package__)
+    for _, name, _ in pkgutil.iter_modules(cases.__path__)
 ]
+CASES = [case for module in MODULES for case in getattr(module, "CASES", [])]
 WEIGHTED = [case for case in CASES if case.takes_weights and case.weights_follow]
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)

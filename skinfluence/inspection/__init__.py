@@ -2,5 +2,17 @@
 
 from ._intervals import IntervalDisplay
 from ._leave_one_out import InfluencePathDisplay, LeaveOneOutDisplay
+from .detection_curve import DetectionCurveDisplay
+from .label_quality import LabelQualityDisplay
+from .removal_curve import RemovalCurveDisplay
+from .top_influence import TopInfluenceDisplay
 
-__all__ = ["InfluencePathDisplay", "IntervalDisplay", "LeaveOneOutDisplay"]
+__all__ = [
+    "DetectionCurveDisplay",
+    "InfluencePathDisplay",
+    "IntervalDisplay",
+    "LabelQualityDisplay",
+    "LeaveOneOutDisplay",
+    "RemovalCurveDisplay",
+    "TopInfluenceDisplay",
+]
