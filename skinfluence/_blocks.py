@@ -43,6 +43,11 @@ def n_threads():
     return joblib.cpu_count()
 
 
+def one_blas_thread():
+    """A context in which BLAS stays on the calling thread."""
+    return _controller().limit(limits=1, user_api="blas")
+
+
 def map_threads(function, items):
     """Apply ``function`` to every item, one thread a core, BLAS held to one thread inside.
 
@@ -54,7 +59,7 @@ def map_threads(function, items):
     if workers <= 1:
         return [function(item) for item in items]
     with (
-        _controller().limit(limits=1, user_api="blas"),
+        one_blas_thread(),
         ThreadPoolExecutor(workers) as pool,
     ):
         return list(pool.map(function, items))

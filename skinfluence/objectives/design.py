@@ -3,10 +3,10 @@
 import numpy as np
 from scipy import sparse
 
-from .._blocks import blocks, map_threads, n_threads
+from .._blocks import blocks, map_threads, n_threads, one_blas_thread
 
 # Entries of a design below which one thread is faster than starting two.
-THREADED_SIZE = 2_000_000
+THREADED_SIZE = 400_000
 
 
 class Design:
@@ -110,7 +110,8 @@ class Design:
 
         n = self.shape[0]
         few = n * self.shape[1] < THREADED_SIZE
-        shares = map_threads(share, blocks(n, n if few else -(-n // n_threads())))
+        with one_blas_thread():  # a block is too small for BLAS to share out
+            shares = map_threads(share, blocks(n, n if few else -(-n // n_threads())))
         return [sum(values[1:], values[0]) for values in zip(*shares, strict=True)]
 
     def _scaled_block(self, rows, scales):

@@ -7,6 +7,11 @@ import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.linalg.lapack import dpocon
 
+from .._blocks import one_blas_thread
+
+# Multiplications below which a solve is faster on one thread than shared out.
+SMALL_SOLVE = 10_000_000
+
 
 @dataclass
 class QuadraticBlock:
@@ -92,7 +97,11 @@ class PrimalFactor:
 
     def solve(self, V):
         """``H⁻¹ V``."""
-        return self.scale[:, None] * cho_solve(self._cholesky, self.scale[:, None] * V)
+        right = self.scale[:, None] * V
+        if right.size * len(right) < SMALL_SOLVE:
+            with one_blas_thread():
+                return self.scale[:, None] * cho_solve(self._cholesky, right)
+        return self.scale[:, None] * cho_solve(self._cholesky, right)
 
     def inverse(self):
         """``H⁻¹``."""
