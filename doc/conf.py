@@ -62,7 +62,7 @@ html_theme_options = {"show_prev_next": False}
 
 def write_support_table(app):
     """The table of models is asked of the package when the documentation is built."""
-    sys.path.insert(0, app.srcdir)
+    sys.path.insert(0, str(app.srcdir))
     import support_table
 
     page = support_table.page(support_table.table())
