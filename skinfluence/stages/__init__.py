@@ -1,0 +1,25 @@
+"""Stages: what a removal does to the transformers before the last step.
+
+``stage_for`` gives the stage of a fitted transformer; register another with
+``@stage_for.register(MyTransformer)``.
+"""
+
+from . import compose, encoders, expansions, impute, projections, scalers
+from .base import Opaque, Stage, Stateless, stage_for
+from .compose import Chain
+from .numerical import numerical_stage
+
+__all__ = [
+    "Chain",
+    "Opaque",
+    "Stage",
+    "Stateless",
+    "compose",
+    "encoders",
+    "expansions",
+    "impute",
+    "numerical_stage",
+    "projections",
+    "scalers",
+    "stage_for",
+]
