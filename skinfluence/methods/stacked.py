@@ -3,13 +3,19 @@
 from dataclasses import replace
 
 import numpy as np
+from joblib import Parallel, delayed
 from sklearn.utils import _safe_indexing, check_array
 
+from .._progress import progress
+from .._unwrap import fit_estimator
+from ..objectives.design import Design
+from ..objectives.linear import LinearObjective
 from ..objectives.stacked import StackedObjective
 from ..stages.base import numeric
 from .base import Effects
 from .exact import exact_effects
 from .newton import newton_effects
+from .refit import refit_effects
 
 
 @newton_effects.register(StackedObjective)
@@ -20,6 +26,11 @@ def _(objective, problem):
 @exact_effects.register(StackedObjective)
 def _(objective, problem, tol):
     return StackedExactEffects(problem)
+
+
+@refit_effects.register(StackedObjective)
+def _(objective, problem):
+    return StackedRefitEffects(problem)
 
 
 class StackedNewtonEffects(Effects):
@@ -98,7 +109,7 @@ class StackedExactEffects(Effects):
     def _outputs(self, X, group):
         transform, theta = self._without(group)
         design = self.objective.inner.design
-        rows = type(design)(_rows(transform(X)), design.intercept)
+        rows = Design(_rows(transform(X)), design.intercept)
         return rows.predict(theta.reshape(self.objective.n_outputs, -1))
 
     def _without(self, group):
@@ -115,8 +126,96 @@ class StackedExactEffects(Effects):
         transform, outputs = chain.without(_safe_indexing(chain.X, keep), keep)
         phi, rho = inner.rule.joint_factors(group)
         weights = inner.weights * phi[inner.rule.groups]
-        fit = inner.on_rows(_rows(outputs), keep, weights[keep])
+        fit = _on_rows(inner, _rows(outputs), keep, weights[keep])
         return transform, fit.minimise(fit.theta, weights[keep], rho).theta
+
+
+class StackedRefitEffects(Effects):
+    """Outputs of whole pipelines refitted without rows, minus those of the fitted one."""
+
+    def __init__(self, problem):
+        super().__init__(problem)
+        self._kept = {}
+
+    def outputs(self, queries, rows):
+        """Refits without each row, kept, at the queries."""
+        missing = [int(i) for i in rows if int(i) not in self._kept]
+        for i, fitted in zip(missing, self._refit([[i] for i in missing]), strict=True):
+            self._kept[i] = fitted
+        return self._differences(queries, [self._kept[int(i)] for i in rows])
+
+    def joint_outputs(self, queries, groups):
+        """Refits without each group."""
+        return self._differences(queries, self._refit(groups))
+
+    def own_outputs(self, rows):
+        """Each refit at its own row."""
+        parts = [self.outputs(self.objective.training_queries([i]), [i])[:, 0] for i in rows]
+        return np.concatenate(parts)
+
+    def parameters(self, rows):
+        """Those of the last steps of the refits."""
+        self.outputs(self.objective.training_queries(np.asarray(rows)[:1]), rows)
+        return self._parameters([self._kept[int(i)] for i in rows])
+
+    def joint_parameters(self, groups):
+        """Likewise, without each group."""
+        return self._parameters(self._refit(groups))
+
+    def _parameters(self, fits):
+        inner, base = self.objective.inner, self.problem.estimator
+        moved = [inner.read_parameters(fitted[-1]) for fitted in fits]
+        if any(theta.shape != inner.theta.shape for theta in moved):
+            raise ValueError(
+                "without a row the stages hand on other columns: parameters cannot be compared. "
+                "Ask for outputs"
+            )
+        moved = np.array(moved) - inner.read_parameters(base[-1])
+        return np.column_stack([moved, np.zeros((len(moved), self.objective.n_eta))])
+
+    def _differences(self, queries, fits):
+        fitted = _outputs_of(self.problem.estimator, queries.X)
+        return np.stack([_outputs_of(fit, queries.X) - fitted for fit in fits], axis=1)
+
+    def _refit(self, groups):
+        problem = self.problem
+        tasks = progress(groups, "refits", problem.verbose)
+        fit = delayed(_fit_without)
+        return Parallel(n_jobs=problem.n_jobs)(fit(problem, group) for group in tasks)
+
+
+def _fit_without(problem, group):
+    keep = np.setdiff1d(np.arange(len(problem.y)), group)
+    weight = None if problem.sample_weight is None else problem.sample_weight[keep]
+    return fit_estimator(problem.estimator, _safe_indexing(problem.X, keep), problem.y[keep], weight)
+
+
+def _outputs_of(estimator, X):
+    name = "decision_function" if hasattr(estimator, "decision_function") else "predict"
+    return np.asarray(getattr(estimator, name)(X), dtype=float).reshape(X.shape[0], -1)
+
+
+def _on_rows(inner, rows, keep, weights):
+    """The last step's objective on other rows; columns may have come or gone."""
+    design = Design(rows, inner.design.intercept)
+    same = design.shape[1] == inner.d
+    theta, penalty = inner.coef, inner.penalty
+    if not same:
+        penalty = np.repeat(inner.penalty[:, :1], design.shape[1], axis=1)
+        theta = np.zeros(penalty.shape)
+        if inner.design.intercept is not None:
+            penalty[:, -1], theta[:, -1] = inner.penalty[:, -1], inner.coef[:, -1]
+    return LinearObjective(
+        design,
+        inner.loss,
+        inner.y[keep],
+        weights,
+        penalty,
+        theta,
+        inner.head,
+        polish=False,
+        head_targets=inner.head_targets[keep],
+    )
 
 
 def _rows(X):

@@ -30,12 +30,10 @@ class StackedObjective(Objective):
         What the last step minimised, on ``chain.outputs``.
     chain : Chain
         The stages before it.
-    final : estimator
-        The fitted last step.
     """
 
-    def __init__(self, inner, chain, final):
-        self.inner, self.chain, self.final = inner, chain, final
+    def __init__(self, inner, chain):
+        self.inner, self.chain = inner, chain
         self.n_rows, self.n_outputs = inner.n_rows, inner.n_outputs
         self.n_theta, self.n_eta = inner.n_params, chain.n_params
         self.n_params = self.n_theta + self.n_eta
@@ -170,13 +168,6 @@ class StackedObjective(Objective):
         """``θ`` alone, moved by the stages too."""
         moved = delta[..., : self.n_theta] + delta[..., self.n_theta :] @ self.G.T
         return self.inner.public_parameters(moved)
-
-    def read_outputs(self, estimator, X):
-        """Outputs of another fitted pipeline, (m, K)."""
-        for name in ("decision_function", "predict"):
-            if hasattr(estimator, name):
-                return np.asarray(getattr(estimator, name)(X), float).reshape(X.shape[0], -1)
-        raise TypeError(f"{type(estimator).__name__} has no outputs to read")
 
 
 class RawRows:

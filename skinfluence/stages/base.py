@@ -31,6 +31,8 @@ class Stage:
         Length of ``η``; 0 for a step without data-dependent numbers.
     flat : bool
         Whether :meth:`pull_params` on the training rows costs no more than one product.
+    jumps : bool
+        Whether a refit without a row can change the outputs by a jump that ``η`` does not hold.
     outputs : array
         What the step handed on at training time.
     held : list of (str, str)
@@ -39,6 +41,7 @@ class Stage:
 
     n_params = 0
     flat = True
+    jumps = False
 
     def __init__(self, step, X, y=None, sample_weight=None):
         self.step, self.X, self.y, self.sample_weight = step, X, y, sample_weight

@@ -32,6 +32,7 @@ class Chain(Stage):
         self.n_params = sum(stage.n_params for stage in self.stages)
         moving = [s for s, stage in enumerate(self.stages) if stage.n_params]
         self.moving = moving
+        self.jumps = any(stage.jumps for stage in self.stages)
         self.first = moving[0] if moving else len(self.stages)
         self.flat = len(moving) <= 1 and all(stage.flat for stage in self.stages)
         self._carried = None
@@ -170,6 +171,7 @@ class Parallel(Stage):
         self.slices = _slices([stage.n_params for stage in self.stages])
         self.n_params = sum(stage.n_params for stage in self.stages)
         self.flat = all(stage.flat for stage in self.stages)
+        self.jumps = any(stage.jumps for stage in self.stages)
 
     def transform(self, X):
         """Side by side."""

@@ -148,6 +148,8 @@ class BinsStage(Stateless):
     that only ``method="exact"`` sees.
     """
 
+    jumps = True
+
     def pull_inputs(self, X, C):
         """Zero almost everywhere."""
         return np.zeros((len(C), X.shape[1]))

@@ -98,6 +98,8 @@ class NumericImputer(Stage):
 class CategoryImputer(Stateless):
     """``SimpleImputer`` on categories: the most frequent one, or a constant, held fixed."""
 
+    jumps = True
+
     def pull_inputs(self, X, C):
         """Categories have no derivative."""
         return np.zeros((len(C), X.shape[1]))
