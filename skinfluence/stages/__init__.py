@@ -4,7 +4,17 @@
 ``@stage_for.register(MyTransformer)``.
 """
 
-from . import compose, encoders, expansions, impute, projections, scalers
+from . import (
+    compose,
+    encoders,
+    expansions,
+    impute,
+    kernels,
+    power,
+    projections,
+    scalers,
+    selectors,
+)
 from .base import Opaque, Stage, Stateless, stage_for
 from .compose import Chain
 from .numerical import numerical_stage
@@ -18,8 +28,11 @@ __all__ = [
     "encoders",
     "expansions",
     "impute",
+    "kernels",
     "numerical_stage",
+    "power",
     "projections",
     "scalers",
+    "selectors",
     "stage_for",
 ]

@@ -1,5 +1,6 @@
 """Stages: fitted transformers as estimating equations, so that a removal reaches through them."""
 
+import copy
 from functools import singledispatch
 
 import numpy as np
@@ -44,6 +45,8 @@ class Stage:
     jumps = False
 
     def __init__(self, step, X, y=None, sample_weight=None):
+        if getattr(step, "copy", True) is False:  # it would overwrite the rows kept here
+            step = copy.copy(step).set_params(copy=True)
         self.step, self.X, self.y, self.sample_weight = step, X, y, sample_weight
         self.held = []
         self._prepare()

@@ -2,6 +2,7 @@
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.utils import _safe_indexing
 
 from .base import Stage, numeric, refitted
 
@@ -91,7 +92,9 @@ class _Numerical(Stage):
         for i in map(int, rows):
             if i not in self._kept:
                 keep = np.delete(np.arange(self.X.shape[0]), i)
-                self._kept[i] = self._read(refitted(self, self.X[keep], keep)) - self.eta
+                self._kept[i] = (
+                    self._read(refitted(self, _safe_indexing(self.X, keep), keep)) - self.eta
+                )
         return np.array([self._kept[int(i)] for i in rows])
 
     def pull_params(self, X, C):
