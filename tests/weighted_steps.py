@@ -3,7 +3,6 @@
 import numpy as np
 from scipy.optimize import brentq
 from sklearn.model_selection import KFold
-from sklearn.preprocessing import PowerTransformer
 
 
 class Step:
@@ -138,9 +137,8 @@ class Power(Step):
 
     @staticmethod
     def power(x, p):
-        step = PowerTransformer(standardize=False).fit(np.array([[0.0], [1.0]]))
-        step.lambdas_ = np.array([p])
-        return step.transform(x[:, None])[:, 0]
+        up, down = np.maximum(x, 0.0), np.maximum(-x, 0.0)
+        return ((up + 1) ** p - 1) / p - ((down + 1) ** (2 - p) - 1) / (2 - p)
 
     def fit(self, X, y, w):
         self.powers = [

@@ -74,7 +74,7 @@ class StandardScalerStage(ColumnWise):
 
     def pull_sum(self, C):
         """Over the training rows, without an array of their parameters."""
-        C = C / self.scale
+        C = np.where(np.isnan(numeric(self.X)), 0.0, C) / self.scale
         rows = self.centred if self.with_mean else np.nan_to_num(numeric(self.X))
         return self._stack(-C.sum(axis=0), -np.einsum("ij,ij->j", C, rows) / self.scale)
 
@@ -134,10 +134,10 @@ class Affine(ColumnWise):
         centre, scale = v[: self.width], v[self.width :]
         out, base = 0.0, np.array([q.value for q in self.quantiles])
         for k, quantile in enumerate(self.quantiles):
-            moved = base.copy()
-            moved[k] += self.scale
+            moved, h = base.copy(), 1e-6 * self.scale  # linear up to there
+            moved[k] += h
             a, b = self._from(moved)
-            slope = (centre * (a - self.centre) + scale * (b - self.scale)) / self.scale
+            slope = (centre * (a - self.centre) + scale * (b - self.scale)) / h
             out = out + quantile.pull(slope)
         return out
 
