@@ -126,11 +126,13 @@ PIPELINES = {
     "scaler": (make_pipeline(StandardScaler(), logistic()), X, MANY),
     "pca": (make_pipeline(StandardScaler(), PCA(2), Ridge(2.0)), X, VALUES),
     "minmax": (make_pipeline(SimpleImputer(), MinMaxScaler(), logistic()), HOLES, BINARY),
-    "robust": (make_pipeline(SimpleImputer(strategy="median"), RobustScaler(), logistic()), HOLES, BINARY),
-    "balanced": (make_pipeline(StandardScaler(), logistic(class_weight="balanced")), X, BINARY),
-    "bins": (
-        make_pipeline(KBinsDiscretizer(3, quantile_method="linear"), logistic()), X, BINARY
+    "robust": (
+        make_pipeline(SimpleImputer(strategy="median"), RobustScaler(), logistic()),
+        HOLES,
+        BINARY,
     ),
+    "balanced": (make_pipeline(StandardScaler(), logistic(class_weight="balanced")), X, BINARY),
+    "bins": (make_pipeline(KBinsDiscretizer(3, quantile_method="linear"), logistic()), X, BINARY),
     "ordinal": (make_pipeline(OrdinalEncoder(), StandardScaler(), Ridge()), CODES, VALUES),
 }
 

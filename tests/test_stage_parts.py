@@ -1,4 +1,4 @@
-"""Each stage by itself: pulls against differences of refits in the rows, removals against refits."""
+"""Each stage alone: pulls against differences of refits in the rows, removals against refits."""
 
 import numpy as np
 import pytest

@@ -1,15 +1,15 @@
-"""Stages against finite differences of weighted refits of the whole pipeline, and against refits."""
+"""Stages against finite differences of weighted refits of the whole pipeline."""
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA, TruncatedSVD
+from sklearn.feature_selection import VarianceThreshold
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.feature_selection import SelectKBest, VarianceThreshold, f_classif
 from sklearn.kernel_approximation import Nystroem, RBFSampler
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics.pairwise import rbf_kernel
-from sklearn.base import clone
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
@@ -135,7 +135,9 @@ CASES = {
         ),
         ws.Series(
             ws.Scaler(),
-            ws.Columns((ws.Components(2), [0, 1, 2, 3]), (ws.Fixed(FunctionTransformer()), [0, 1, 2, 3])),
+            ws.Columns(
+                (ws.Components(2), [0, 1, 2, 3]), (ws.Fixed(FunctionTransformer()), [0, 1, 2, 3])
+            ),
             ws.Scaler(),
         ),
         X,
@@ -237,11 +239,17 @@ CASES |= {
         X,
     ),
 }
-FINALS = {"ridge": (Ridge(3.0), VALUES), "logistic": (logistic(), BINARY), "softmax": (logistic(C=0.5), MANY)}
+FINALS = {
+    "ridge": (Ridge(3.0), VALUES),
+    "logistic": (logistic(), BINARY),
+    "softmax": (logistic(C=0.5), MANY),
+}
 
 
 # encodings of a class target are of another kind, and tested on their own
-PAIRS = [(name, final) for name in CASES for final in FINALS if "target" not in name or final == "ridge"]
+PAIRS = [
+    (name, final) for name in CASES for final in FINALS if "target" not in name or final == "ridge"
+]
 
 
 @pytest.mark.parametrize(("name", "final"), PAIRS)

@@ -48,6 +48,7 @@ class StackedNewtonEffects(Effects):
             solver=objective.inner_solver(problem.solver),
         )
         self.last = newton_effects(objective.inner, inner)
+        self.threaded = self.last.threaded
 
     def parameters(self, rows):
         """``τ`` by the last step's Newton step, ``η`` by its removals."""
@@ -187,7 +188,9 @@ class StackedRefitEffects(Effects):
 def _fit_without(problem, group):
     keep = np.setdiff1d(np.arange(len(problem.y)), group)
     weight = None if problem.sample_weight is None else problem.sample_weight[keep]
-    return fit_estimator(problem.estimator, _safe_indexing(problem.X, keep), problem.y[keep], weight)
+    return fit_estimator(
+        problem.estimator, _safe_indexing(problem.X, keep), problem.y[keep], weight
+    )
 
 
 def _outputs_of(estimator, X):

@@ -247,9 +247,7 @@ class Parallel(Stage):
         return _union(self.stages)
 
     def _each(self, C):
-        parts = zip(
-            self.stages, self.columns, self.slices, self.pieces, self.factors, strict=True
-        )
+        parts = zip(self.stages, self.columns, self.slices, self.pieces, self.factors, strict=True)
         for stage, columns, own, piece, factor in parts:
             yield stage, columns, own, factor * C[:, piece]
 

@@ -246,9 +246,7 @@ class TargetEncoderStage(Stage):
         mask = np.zeros(len(self.fold), dtype=bool)
         mask[keep] = True
         eta = np.array(
-            [
-                self._encodings(*self._sums(self._members(s) & mask)) for s in range(self.n_sets)
-            ]
+            [self._encodings(*self._sums(self._members(s) & mask)) for s in range(self.n_sets)]
         )
         mean = self.targets[keep].mean(axis=0)
 
@@ -259,5 +257,3 @@ class TargetEncoderStage(Stage):
             return np.where(unknown, np.tile(mean, len(self.starts)), out)
 
         return transform, self._look_up(eta, self.codes[keep], self.fold[keep])
-
-

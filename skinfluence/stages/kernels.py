@@ -131,5 +131,3 @@ class NystroemStage(Stage):
             return rbf_kernel(numeric(rows), landmarks, gamma=self.gamma) @ root
 
         return transform, transform(X)
-
-

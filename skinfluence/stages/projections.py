@@ -109,8 +109,8 @@ class Projection(Stage):
             out[j, place] = moved / root[j]
             if self.whiten:
                 z = moved @ self.V[:, j] / root[j]
-                out[j, self.n_mean + self.d * self.k + j] = (
-                    -z / (2 * self.step.explained_variance_[j])
+                out[j, self.n_mean + self.d * self.k + j] = -z / (
+                    2 * self.step.explained_variance_[j]
                 )
         return out
 
