@@ -9,6 +9,9 @@ from .objectives.linear import LinearObjective
 from .objectives.stacked import StackedObjective
 from .stages import Chain
 
+# Products (parameters, rows, columns) up to which the dense pass through the steps takes minutes.
+LARGEST = 2e11
+
 
 def follow(steps, final, X, y, sample_weight, preprocessing, make):
     """The objective of a pipeline's last step, stacked on the stages that are followed.
@@ -36,6 +39,9 @@ def follow(steps, final, X, y, sample_weight, preprocessing, make):
     supported = type(inner) is LinearObjective
     if not supported:
         reason = f"not followed into {type(final).__name__}"
+        held = [(name, reason) for name, _ in steps]
+    elif chain.n_params and inner.n_params * inner.n_rows * rows.shape[1] > LARGEST:
+        supported, reason = False, f"{rows.shape[1]} columns are too many to follow rows through"
         held = [(name, reason) for name, _ in steps]
     if held:
         _tell(held, preprocessing)

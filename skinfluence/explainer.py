@@ -59,8 +59,8 @@ class InfluenceExplainer(RowChecks, TransformerMixin, BaseEstimator):
         decision.
     preprocessing : {"auto", "frozen", "refit"}, default="auto"
         Whether a removal reaches a pipeline's earlier steps. "frozen" keeps them as fitted;
-        "auto" follows the steps it knows and names in a warning those it froze; "refit"
-        refuses steps it does not know.
+        "auto" follows the steps it knows (see ``skinfluence.stages``) and names in a warning
+        those it froze; "refit" refuses steps it does not know.
     objective : str or object, default="auto"
         What the fitted model is taken to have minimised. "auto" is what it did minimise. For nets
         also "last_layer" (the head as a convex model on the features before it), or

@@ -363,3 +363,9 @@ def test_a_numerical_stage_when_asked_for():
     assert np.corrcoef(newton.ravel(), exact.ravel())[0, 1] > 0.995
     with pytest.raises(ValueError, match="does not follow steps before it"):
         explained(make_pipeline(StandardScaler(), Centre(), Ridge()), X, VALUES)
+
+
+def test_too_many_columns_are_held(monkeypatch):
+    monkeypatch.setattr("skinfluence._follow.LARGEST", 10)
+    with pytest.raises(ValueError, match="4 columns are too many"):
+        explained(make_pipeline(StandardScaler(), logistic()), X, BINARY)
