@@ -1,5 +1,7 @@
 """Removals through whole pipelines, against retraining, on real tables and by invariance."""
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -13,7 +15,7 @@ from sklearn.decomposition import PCA
 from sklearn.feature_selection import SelectKBest, f_classif
 from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRegressor, Ridge
 from sklearn.model_selection import GridSearchCV, KFold, PredefinedSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import (
@@ -27,6 +29,7 @@ from sklearn.preprocessing import (
 )
 
 from skinfluence import InfluenceExplainer
+from skinfluence.solvers import ConjugateGradient
 from skinfluence.stages import numerical_stage, stage_for
 
 from . import weighted_steps as ws
@@ -34,6 +37,7 @@ from .common import assert_close
 from .test_stages import (
     BINARY,
     CODES,
+    COUNTS,
     HOLES,
     MANY,
     QUERIES,
@@ -122,6 +126,7 @@ def test_a_row_dropped_from_a_real_table(problem):
         assert frozen < 0.9  # how misleading frozen is
 
 
+poisson = PoissonRegressor(alpha=0.1, tol=1e-12, solver="newton-cholesky")
 PIPELINES = {
     "scaler": (make_pipeline(StandardScaler(), logistic()), X, MANY),
     "pca": (make_pipeline(StandardScaler(), PCA(2), Ridge(2.0)), X, VALUES),
@@ -133,6 +138,7 @@ PIPELINES = {
     ),
     "balanced": (make_pipeline(StandardScaler(), logistic(class_weight="balanced")), X, BINARY),
     "bins": (make_pipeline(KBinsDiscretizer(3, quantile_method="linear"), logistic()), X, BINARY),
+    "poisson": (make_pipeline(StandardScaler(), poisson), X, COUNTS),
     "ordinal": (make_pipeline(OrdinalEncoder(), StandardScaler(), Ridge()), CODES, VALUES),
 }
 
@@ -152,6 +158,8 @@ def test_exact_and_refit_are_the_pipeline_without_the_row(name):
         explainer = explained(model, rows, y, method)
         query = explainer.objective_.queries(explainer._check_queries(rows[QUERIES], None)[0])
         moved = explainer.effects_.outputs(query, np.array(drop))
+        if name == "poisson":  # the output is the log of the prediction
+            moved = np.exp(query.outputs[:, None] + moved) - np.exp(query.outputs[:, None])
         index = y[QUERIES] if moved.shape[2] > 1 else np.zeros(len(QUERIES), int)
         assert_close(moved[np.arange(len(QUERIES)), :, index], truth, tolerance)
 
@@ -369,3 +377,15 @@ def test_too_many_columns_are_held(monkeypatch):
     monkeypatch.setattr("skinfluence._follow.LARGEST", 10)
     with pytest.raises(ValueError, match="4 columns are too many"):
         explained(make_pipeline(StandardScaler(), logistic()), X, BINARY)
+
+
+def test_copies_and_other_solvers():
+    model = make_pipeline(StandardScaler(), logistic())
+    explainer = explained(model, X, BINARY, "newton")
+    values = explainer.transform(X[QUERIES])
+    assert_allclose(pickle.loads(pickle.dumps(explainer)).transform(X[QUERIES]), values)
+    solver = ConjugateGradient(tol=1e-12, damping=0.0)
+    iterative = explained(model, X, BINARY, "newton", solver=solver)
+    assert_close(iterative.transform(X[QUERIES]), values, 1e-7)
+    with pytest.raises(TypeError, match="StackedObjective"):
+        explainer.error_bound()

@@ -8,7 +8,7 @@ from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.feature_selection import VarianceThreshold
 from sklearn.impute import SimpleImputer
 from sklearn.kernel_approximation import Nystroem, RBFSampler
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import (
@@ -31,6 +31,7 @@ N = 60
 X = rng.standard_normal((N, 4)) @ rng.standard_normal((4, 4)) * [1, 5, 0.3, 2] + [0, 3, 1, -1]
 VALUES = X @ [1.0, 0.2, 2.0, -0.5] + np.sin(X[:, 0]) + rng.standard_normal(N)
 BINARY = (VALUES > np.median(VALUES)).astype(int)
+COUNTS = rng.poisson(np.exp(VALUES / 10))
 MANY = np.digitize(VALUES, np.quantile(VALUES, [0.3, 0.7]))
 HOLES = np.where(rng.random(X.shape) < 0.1, np.nan, X)
 CODES = np.column_stack([np.arange(N) % 5, rng.permutation(N) % 3]).astype(float)
@@ -243,6 +244,7 @@ FINALS = {
     "ridge": (Ridge(3.0), VALUES),
     "logistic": (logistic(), BINARY),
     "softmax": (logistic(C=0.5), MANY),
+    "poisson": (PoissonRegressor(alpha=0.1, tol=1e-12, solver="newton-cholesky"), COUNTS),
 }
 
 

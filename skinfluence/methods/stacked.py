@@ -7,7 +7,7 @@ from joblib import Parallel, delayed
 from sklearn.utils import _safe_indexing, check_array
 
 from .._progress import progress
-from .._unwrap import fit_estimator
+from .._unwrap import fit_estimator, transform, unwrap
 from ..objectives.design import Design
 from ..objectives.linear import LinearObjective
 from ..objectives.stacked import StackedObjective
@@ -45,7 +45,7 @@ class StackedNewtonEffects(Effects):
         inner = replace(
             problem,
             objective=objective.inner,
-            solver=objective.inner_solver(problem.solver),
+            solver=problem.solver.last,
         )
         self.last = newton_effects(objective.inner, inner)
         self.threaded = self.last.threaded
@@ -165,18 +165,19 @@ class StackedRefitEffects(Effects):
 
     def _parameters(self, fits):
         inner, base = self.objective.inner, self.problem.estimator
-        moved = [inner.read_parameters(fitted[-1]) for fitted in fits]
+        moved = [inner.read_parameters(unwrap(fitted)[1]) for fitted in fits]
         if any(theta.shape != inner.theta.shape for theta in moved):
             raise ValueError(
                 "without a row the stages hand on other columns: parameters cannot be compared. "
                 "Ask for outputs"
             )
-        moved = np.array(moved) - inner.read_parameters(base[-1])
+        moved = np.array(moved) - inner.read_parameters(unwrap(base)[1])
         return np.column_stack([moved, np.zeros((len(moved), self.objective.n_eta))])
 
     def _differences(self, queries, fits):
-        fitted = _outputs_of(self.problem.estimator, queries.X)
-        return np.stack([_outputs_of(fit, queries.X) - fitted for fit in fits], axis=1)
+        inner = self.objective.inner
+        fitted = _outputs_of(inner, self.problem.estimator, queries.X)
+        return np.stack([_outputs_of(inner, fit, queries.X) - fitted for fit in fits], axis=1)
 
     def _refit(self, groups):
         problem = self.problem
@@ -193,9 +194,11 @@ def _fit_without(problem, group):
     )
 
 
-def _outputs_of(estimator, X):
-    name = "decision_function" if hasattr(estimator, "decision_function") else "predict"
-    return np.asarray(getattr(estimator, name)(X), dtype=float).reshape(X.shape[0], -1)
+def _outputs_of(inner, estimator, X):
+    """Linear predictors of a fitted pipeline, (m, K)."""
+    steps, final = unwrap(estimator)
+    theta = inner.read_parameters(final).reshape(inner.n_outputs, -1)
+    return Design(_rows(transform(steps, X)), inner.design.intercept).predict(theta)
 
 
 def _on_rows(inner, rows, keep, weights):

@@ -12,7 +12,6 @@ from sklearn.utils import _safe_indexing, check_array
 
 from .._blocks import block_length, blocks
 from ..gradients import Rows
-from ..solvers.base import fitted_solver
 from ..solvers.direct import Direct
 from ..stages.base import numeric
 from .base import Objective, Queries
@@ -37,13 +36,11 @@ class StackedObjective(Objective):
         self.n_rows, self.n_outputs = inner.n_rows, inner.n_outputs
         self.n_theta, self.n_eta = inner.n_params, chain.n_params
         self.n_params = self.n_theta + self.n_eta
-        self.n_blocks = inner.n_blocks + 1
         self.head, self.rule = inner.head, inner.rule
         self.gradient_norm = inner.gradient_norm
         self.gradient_norm_fitted = inner.gradient_norm_fitted
         self.strictly_convex = inner.strictly_convex
         self.dtype = np.dtype(np.float64)
-        self._solver = (None, None)
         # θ follows η through the exact Hessian, whatever solver the rows go through
         exact = Direct().fit(inner)
         self.G = -exact.solve(self._mixed())
@@ -119,13 +116,9 @@ class StackedObjective(Objective):
         """``p_i`` beside ``dη_i``."""
         return StackedGradients(self.inner.removal_gradients(), self.chain)
 
-    def quadratic_blocks(self):
-        """Those of the last step, and the identity."""
-        return [*self.inner.quadratic_blocks(), IdentityBlock(self.n_eta)]
-
-    def factorise_blocks(self, parts):
-        """Likewise."""
-        return [*self.inner.factorise_blocks(parts[:-1]), PrimalIdentity()]
+    def fit_solver(self, solver):
+        """The solver on the last step's Hessian; the identity takes no part in its damping."""
+        return StackedSolver(solver.fit(self.inner), self.n_theta)
 
     def hessian(self):
         """``diag(H, I)``."""
@@ -137,19 +130,13 @@ class StackedObjective(Objective):
         """Part by part."""
         return np.concatenate([self.inner.hessian_product(V[: self.n_theta]), V[self.n_theta :]])
 
-    def inner_solver(self, solver):
-        """The same solver, fitted on the last step alone."""
-        if self._solver[0] is not solver:
-            self._solver = (solver, fitted_solver(solver, self.inner))
-        return self._solver[1]
-
     def leverage_bound(self, solver):
         """Of the last step."""
-        return self.inner.leverage_bound(self.inner_solver(solver))
+        return self.inner.leverage_bound(solver.last)
 
     def output_leverages(self, solver, rows):
         """Of the last step."""
-        return self.inner.output_leverages(self.inner_solver(solver), rows)
+        return self.inner.output_leverages(solver.last, rows)
 
     def queries(self, X):
         """Raw rows (a :class:`RawRows`) as queries."""
@@ -258,28 +245,20 @@ class StackedGradients(Rows):
         return out
 
 
-class IdentityBlock:
-    """The identity, as a block of a Hessian."""
+class StackedSolver:
+    """A solver of the last step's Hessian, beside the identity."""
 
-    repeats, gauge, primal = 1, None, True
-
-    def __init__(self, size):
-        self.size, self.penalty = size, np.ones(size)
-
-    def matrix(self):
-        """Dense."""
-        return np.eye(self.size)
-
-    def factorise(self):
-        """Nothing to do."""
-        return PrimalIdentity()
-
-
-class PrimalIdentity:
-    """``I⁻¹``."""
-
-    form = "identity"
+    def __init__(self, last, size):
+        self.last, self.size = last, size
+        if hasattr(last, "inverses"):
+            self.inverses = last.inverses
 
     def solve(self, V):
-        """``V``."""
-        return V
+        """``H⁻¹`` on the part of ``θ``."""
+        p = self.size
+        return np.concatenate([self.last.solve(V[:p]), V[p:]])
+
+    @property
+    def report_(self):
+        """Of the last step's solver."""
+        return self.last.report_
