@@ -36,7 +36,8 @@ def follow(steps, final, X, y, sample_weight, preprocessing, make):
     chain = Chain(steps, X, y, sample_weight)
     inner, rows = make(chain.outputs)
     held = list(chain.held)
-    supported = type(inner) is LinearObjective
+    # a transformed target is a stage of its own, which is not followed
+    supported = type(inner) is LinearObjective and not hasattr(final, "transformer_")
     if not supported:
         reason = f"not followed into {type(final).__name__}"
         held = [(name, reason) for name, _ in steps]

