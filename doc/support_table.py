@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.base import is_classifier
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import TransformedTargetRegressor
+from sklearn.ensemble import StackingClassifier, StackingRegressor
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV, Ridge
 from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
@@ -39,6 +40,8 @@ EXAMPLES = {
     MLPClassifier: lambda: MLPClassifier(**SMALL_NET),
     MLPRegressor: lambda: MLPRegressor(**SMALL_NET),
     CalibratedClassifierCV: lambda: CalibratedClassifierCV(LogisticRegression()),
+    StackingClassifier: lambda: StackingClassifier([("last", LogisticRegression())]),
+    StackingRegressor: lambda: StackingRegressor([("last", Ridge())]),
 }
 
 

@@ -16,13 +16,15 @@ from sklearn.utils.validation import (
 
 from ._blocks import block_length, blocks, map_threads
 from ._checks import RowChecks
-from ._effects import as_rows, bind, check_steps
+from ._effects import as_rows, bind
+from ._follow import follow, innermost
 from ._top import TopInfluences, TopValues
 from ._unwrap import fit_estimator, transform, unwrap
 from .methods import Problem
 from .objectives import resolve_objective
 from .objectives.base import is_net
 from .objectives.nets import net_rows
+from .objectives.stacked import RawRows, StackedObjective
 from .targets import resolve_target
 
 HIGH_LEVERAGE = 0.9
@@ -57,8 +59,8 @@ class InfluenceExplainer(RowChecks, TransformerMixin, BaseEstimator):
         decision.
     preprocessing : {"auto", "frozen", "refit"}, default="auto"
         Whether a removal reaches a pipeline's earlier steps. "frozen" keeps them as fitted;
-        "auto" follows the steps it knows and names in a warning those it froze; "refit"
-        refuses steps it does not know.
+        "auto" follows the steps it knows (see ``skinfluence.stages``) and names in a warning
+        those it froze; "refit" refuses steps it does not know.
     objective : str or object, default="auto"
         What the fitted model is taken to have minimised. "auto" is what it did minimise. For nets
         also "last_layer" (the head as a convex model on the features before it), or
@@ -169,9 +171,9 @@ class InfluenceExplainer(RowChecks, TransformerMixin, BaseEstimator):
         X, y, sample_weight = self._check_training(X, y, sample_weight)
         self.estimator_ = fit_estimator(self.estimator, X, y, sample_weight)
         self._steps, final = unwrap(self.estimator_)
-        check_steps(self._steps, self.preprocessing)
-        rows, y = self._final_rows(X), np.asarray(y)
-        self.objective_ = resolve_objective(self.objective, final, rows, y, sample_weight)
+        y = np.asarray(y)
+        self.objective_, rows = self._resolve(final, X, y, sample_weight)
+        self._stacked = isinstance(self.objective_, StackedObjective)
         self._name_features(X)
         self.n_rows_ = self.objective_.n_rows
         self.gradient_norm_ = self.objective_.gradient_norm
@@ -180,8 +182,8 @@ class InfluenceExplainer(RowChecks, TransformerMixin, BaseEstimator):
         problem = Problem(
             self.objective_,
             None,
-            final,
-            rows,
+            innermost(self.estimator_) if self._stacked else final,
+            X if self._stacked else rows,
             y,
             sample_weight,
             self.n_jobs,
@@ -192,6 +194,20 @@ class InfluenceExplainer(RowChecks, TransformerMixin, BaseEstimator):
         self._leverage = None
         self._warn_leverage()
         return self
+
+    def _resolve(self, final, X, y, sample_weight):
+        """The objective, and the rows that its estimator was fitted on."""
+
+        def make(rows):
+            rows = net_rows(rows) if is_net(final) else as_rows(rows)
+            return resolve_objective(self.objective, final, rows, y, sample_weight), rows
+
+        self._stacked = False
+        if self._steps:
+            X = X if hasattr(X, "shape") else np.asarray(X)
+            return follow(self._steps, final, X, y, sample_weight, self.preprocessing, make)
+        rows = self._final_rows(X)
+        return resolve_objective(self.objective, final, rows, y, sample_weight), rows
 
     def _name_features(self, X):
         names = getattr(self, "feature_names_in_", None)
@@ -553,6 +569,8 @@ class InfluenceExplainer(RowChecks, TransformerMixin, BaseEstimator):
 
     def _final_rows(self, X):
         """Rows as the final estimator sees them, checked unless that was done already."""
+        if self._stacked:
+            return RawRows(X if hasattr(X, "shape") else np.asarray(X))
         if is_net(unwrap(self.estimator_)[1]):
             return net_rows(transform(self._steps, X))
         if not self._steps and not self._takes_tables():

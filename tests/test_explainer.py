@@ -10,13 +10,14 @@ import pytest
 import sklearn
 from numpy.testing import assert_allclose
 from scipy import sparse
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -394,8 +395,6 @@ def mixed_pipeline():
 def test_pipeline_on_mixed_columns():
     table = mixed_table()
     pipeline = mixed_pipeline().fit(table, BINARY)
-    with pytest.warns(UserWarning, match=r"\['columntransformer'\] are kept as fitted"):
-        InfluenceExplainer(pipeline).fit(table, BINARY)
     explainer = InfluenceExplainer(pipeline, preprocessing="frozen")
     explainer.fit(table, BINARY, sample_weight=WEIGHTS)
     rows = pipeline[:-1].fit_transform(table)
@@ -404,10 +403,46 @@ def test_pipeline_on_mixed_columns():
     assert explainer.objective_.parameter_names[0] == "color__color_blue"
 
 
-def test_preprocessing_refit_refuses_unknown_steps():
-    explainer = InfluenceExplainer(mixed_pipeline(), preprocessing="refit")
-    with pytest.raises(ValueError, match="columntransformer"):
-        explainer.fit(mixed_table(), BINARY)
+class Rank(TransformerMixin, BaseEstimator):
+    """A transformer that nothing is known of."""
+
+    def fit(self, X, y=None):
+        self.sorted_ = np.sort(X, axis=0)
+        return self
+
+    def transform(self, X):
+        columns = zip(self.sorted_.T, np.asarray(X).T, strict=True)
+        return np.column_stack([np.searchsorted(a, b) / len(a) for a, b in columns])
+
+
+def test_unknown_steps_are_named_and_held_with_those_before():
+    pipeline = make_pipeline(StandardScaler(), Rank(), StandardScaler(), logistic())
+    with pytest.raises(ValueError, match=r"'rank' \(Rank: no stage.*stage_for.register"):
+        InfluenceExplainer(pipeline, preprocessing="refit").fit(X, BINARY)
+    names = r"'standardscaler-1' \(.*'rank' after it.*'rank' \(Rank.*kept as fitted"
+    with pytest.warns(UserWarning, match=names):
+        explainer = InfluenceExplainer(pipeline).fit(X, BINARY)
+    rows = pipeline[:2].fit_transform(X)
+    rest = InfluenceExplainer(pipeline[2:], preprocessing="refit").fit(rows, BINARY)
+    assert_allclose(explainer.transform(X, BINARY), rest.transform(rows, BINARY), rtol=1e-8)
+
+
+def test_known_steps_are_followed_without_a_warning():
+    table = mixed_table()
+    followed = InfluenceExplainer(mixed_pipeline()).fit(table, BINARY)
+    refit = InfluenceExplainer(mixed_pipeline(), preprocessing="refit").fit(table, BINARY)
+    frozen = InfluenceExplainer(mixed_pipeline(), preprocessing="frozen").fit(table, BINARY)
+    values = followed.transform(table, BINARY)
+    assert_allclose(values, refit.transform(table, BINARY))
+    assert np.abs(values - frozen.transform(table, BINARY)).max() > 1e-3 * np.abs(values).max()
+
+
+def test_steps_before_an_unsupported_last_step_are_held():
+    pipeline = make_pipeline(StandardScaler(), OneVsRestClassifier(logistic()))
+    with pytest.warns(UserWarning, match="not followed into OneVsRestClassifier"):
+        InfluenceExplainer(pipeline).fit(X, MANY)
+    with pytest.raises(ValueError, match="not followed into OneVsRestClassifier"):
+        InfluenceExplainer(pipeline, preprocessing="refit").fit(X, MANY)
 
 
 def test_objects_carry_options_through_clone_and_parameters():

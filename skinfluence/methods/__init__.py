@@ -9,6 +9,7 @@ from . import (  # noqa: F401 (each registers its effects)
     moments,
     neighbors,
     smoother,
+    stacked,
     subset,
 )
 from .base import Effects, Method, Problem

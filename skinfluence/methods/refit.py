@@ -1,5 +1,7 @@
 """The oracle: refit the estimator without the row."""
 
+from functools import singledispatch
+
 import numpy as np
 from joblib import Parallel, delayed
 from sklearn.base import clone
@@ -31,9 +33,15 @@ class Refit(Method):
 
     def bind(self, problem):
         """Effects by refits."""
-        if problem.objective.read_outputs is not None:
-            return OutputRefitEffects(problem)
-        return RefitEffects(problem)
+        return refit_effects(problem.objective, problem)
+
+
+@singledispatch
+def refit_effects(objective, problem):
+    """Effects by refits; register another kind of objective here."""
+    if objective.read_outputs is not None:
+        return OutputRefitEffects(problem)
+    return RefitEffects(problem)
 
 
 class RefitEffects(Effects):

@@ -6,6 +6,7 @@ from operator import attrgetter
 import numpy as np
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import TransformedTargetRegressor
+from sklearn.ensemble import StackingClassifier, StackingRegressor
 from sklearn.multiclass import OneVsOneClassifier
 from sklearn.multioutput import MultiOutputClassifier, MultiOutputRegressor
 from sklearn.preprocessing import FunctionTransformer
@@ -220,3 +221,17 @@ def calibrated_objective(estimator, X, y, sample_weight=None):
         "FrozenEstimator, on targets that Platt's rule smooths by the class counts), and none of "
         "its estimators is a fit on the rows passed. Explain the classifier inside it"
     )
+
+
+@objective_for.register(StackingClassifier)
+@objective_for.register(StackingRegressor)
+def stacking_objective(estimator, X, y, sample_weight=None):
+    """Refused: see the message."""
+    name = type(estimator).__name__
+    raise ValueError(
+        f"{name} is not supported: its last model is fitted on cross-validated predictions of the "
+        "others, through which no removal is followed. Explain the models inside it"
+    )
+
+
+calibrated_objective.refuses = stacking_objective.refuses = True

@@ -22,4 +22,6 @@ class Solver(BaseEstimator):
 
 def fitted_solver(solver, objective):
     """A clone of ``solver``, fitted on ``objective``."""
+    if hasattr(objective, "fit_solver"):  # an objective of which a solver sees only a part
+        return objective.fit_solver(clone(solver))
     return clone(solver).fit(objective)

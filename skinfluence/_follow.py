@@ -1,0 +1,106 @@
+"""Which of a pipeline's steps a removal is followed through."""
+
+import warnings
+
+from sklearn.frozen import FrozenEstimator
+from sklearn.preprocessing import TargetEncoder
+
+from .objectives.linear import LinearObjective
+from .objectives.stacked import StackedObjective
+from .stages import Chain
+
+# Products (parameters, rows, columns) up to which the dense pass through the steps takes minutes.
+LARGEST = 2e11
+
+
+def follow(steps, final, X, y, sample_weight, preprocessing, make):
+    """The objective of a pipeline's last step, stacked on the stages that are followed.
+
+    Parameters
+    ----------
+    steps : list of (name, fitted transformer)
+    final : fitted estimator
+    X, y, sample_weight
+        What the pipeline was fitted on.
+    preprocessing : {"auto", "frozen", "refit"}
+    make : callable
+        From the rows handed on to ``(objective, rows)`` of the last step.
+
+    Returns
+    -------
+    (objective, rows)
+        And the rows that the last step was fitted on.
+    """
+    if preprocessing == "frozen":
+        return make(training_rows(steps, X, y, sample_weight))
+    chain = Chain(steps, X, y, sample_weight)
+    inner, rows = make(chain.outputs)
+    held = list(chain.held)
+    # a transformed target is a stage of its own, which is not followed
+    supported = type(inner) is LinearObjective and not hasattr(final, "transformer_")
+    if not supported:
+        reason = f"not followed into {type(final).__name__}"
+        held = [(name, reason) for name, _ in steps]
+    elif chain.n_params and inner.n_params * inner.n_rows * rows.shape[1] > LARGEST:
+        supported, reason = False, f"{rows.shape[1]} columns are too many to follow rows through"
+        held = [(name, reason) for name, _ in steps]
+    if held:
+        _tell(held, preprocessing)
+    moving = chain.n_params > 0 or chain.jumps
+    if not supported or not moving:
+        return inner, rows
+    _tell_flips(chain)
+    return StackedObjective(inner, chain), rows
+
+
+def training_rows(steps, X, y, sample_weight):
+    """What the last step was fitted on: cross-fitted where a step cross-fits."""
+    if any(_cross_fits(step) for _, step in steps):
+        return Chain(steps, X, y, sample_weight).outputs
+    for _, step in steps:
+        X = step.transform(X)
+    return X
+
+
+def innermost(estimator):
+    """The fitted pipeline inside a search or a FrozenEstimator."""
+    while True:
+        if isinstance(estimator, FrozenEstimator):
+            estimator = estimator.estimator
+        elif hasattr(estimator, "best_estimator_"):
+            estimator = estimator.best_estimator_
+        else:
+            return estimator
+
+
+def _cross_fits(step):
+    if not hasattr(step, "get_params"):
+        return False
+    return any(isinstance(part, TargetEncoder) for part in [step, *step.get_params().values()])
+
+
+def _tell(held, preprocessing):
+    names = "; ".join(f"{name!r} ({why})" for name, why in held)
+    if preprocessing == "refit":
+        raise ValueError(
+            f"preprocessing='refit' cannot follow a removal through the steps {names}. Register a "
+            "transformer with skinfluence.stages.stage_for.register(MyTransformer), or use "
+            "preprocessing='auto' to keep these as fitted, or 'frozen' to keep all"
+        )
+    warnings.warn(
+        f"the steps {names} are kept as fitted: a removed row does not move them. Pass "
+        "preprocessing='frozen' to keep all steps and say that this is meant.",
+        UserWarning,
+        stacklevel=4,
+    )
+
+
+def _tell_flips(chain):
+    rows = chain.flipped_rows()
+    if len(rows):
+        warnings.warn(
+            f"without any of {len(rows)} rows ({rows[:10].tolist()}) a step would choose other "
+            "columns or categories; its choice is held fixed. Use method='refit' for these rows",
+            UserWarning,
+            stacklevel=4,
+        )

@@ -1,0 +1,229 @@
+"""Removals behind stages: the last step's own method, the stages by their downdates."""
+
+from dataclasses import replace
+
+import numpy as np
+from joblib import Parallel, delayed
+from sklearn.utils import _safe_indexing, check_array
+
+from .._progress import progress
+from .._unwrap import fit_estimator, transform, unwrap
+from ..objectives.design import Design
+from ..objectives.linear import LinearObjective
+from ..objectives.stacked import StackedObjective
+from ..stages.base import numeric
+from .base import Effects
+from .exact import exact_effects
+from .newton import newton_effects
+from .refit import refit_effects
+
+
+@newton_effects.register(StackedObjective)
+def _(objective, problem):
+    return StackedNewtonEffects(problem)
+
+
+@exact_effects.register(StackedObjective)
+def _(objective, problem, tol):
+    return StackedExactEffects(problem)
+
+
+@refit_effects.register(StackedObjective)
+def _(objective, problem):
+    return StackedRefitEffects(problem)
+
+
+class StackedNewtonEffects(Effects):
+    """One Newton step in the last step; the stages move as far as they do without the row.
+
+    First order in how the stages move the rows, downdated where a stage has a closed form.
+    """
+
+    def __init__(self, problem):
+        super().__init__(problem)
+        objective = self.objective
+        inner = replace(
+            problem,
+            objective=objective.inner,
+            solver=problem.solver.last,
+        )
+        self.last = newton_effects(objective.inner, inner)
+        self.threaded = self.last.threaded
+
+    def parameters(self, rows):
+        """``τ`` by the last step's Newton step, ``η`` by its removals."""
+        rows = np.asarray(rows)
+        moved = self.objective.chain.removals(rows)
+        return np.concatenate([self.last.parameters(rows), moved], axis=1)
+
+    def joint_parameters(self, groups):
+        """``τ`` jointly; ``η`` to first order, the rows of a group adding up."""
+        chain = self.objective.chain
+        moved = [chain.derivatives(np.asarray(group)).sum(axis=0) for group in groups]
+        return np.concatenate([self.last.joint_parameters(groups), np.array(moved)], axis=1)
+
+
+class StackedExactEffects(Effects):
+    """Stages refitted without the rows, and the last step's optimum on what they hand on.
+
+    Choices that a stage holds fixed (folds, landmarks, selected columns) stay as they are.
+    """
+
+    def __init__(self, problem):
+        super().__init__(problem)
+        self._kept = {}
+
+    def outputs(self, queries, rows):
+        """At the queries, without each row."""
+        return self.joint_outputs(queries, [[i] for i in rows])
+
+    def joint_outputs(self, queries, groups):
+        """At the queries, without each group."""
+        return np.stack([self._outputs(queries.X, g) - queries.outputs for g in groups], axis=1)
+
+    def own_outputs(self, rows):
+        """Each row's own outputs without it."""
+        parts = []
+        for i in rows:
+            query = self.objective.training_queries([i])
+            parts.append(self._outputs(query.X, [i]) - query.outputs)
+        return np.concatenate(parts)
+
+    def parameters(self, rows):
+        """``θ`` without each row; the stages' part is in it already."""
+        return self.joint_parameters([[i] for i in rows])
+
+    def joint_parameters(self, groups):
+        """``θ`` without each group."""
+        objective = self.objective
+        moved = []
+        for group in groups:
+            theta = self._without(group)[1]
+            if theta.shape != objective.inner.theta.shape:
+                raise ValueError(
+                    f"without rows {list(group)[:5]} the stages hand on other columns: parameters "
+                    "cannot be compared. Ask for outputs"
+                )
+            moved.append(np.append(theta - objective.inner.theta, np.zeros(objective.n_eta)))
+        return np.array(moved)
+
+    def _outputs(self, X, group):
+        transform, theta = self._without(group)
+        design = self.objective.inner.design
+        rows = Design(_rows(transform(X)), design.intercept)
+        return rows.predict(theta.reshape(self.objective.n_outputs, -1))
+
+    def _without(self, group):
+        key = tuple(map(int, group))
+        if key not in self._kept:
+            self._kept[key] = self._refit(np.asarray(group))
+        return self._kept[key]
+
+    def _refit(self, group):
+        objective = self.objective
+        inner, chain = objective.inner, objective.chain
+        inner.check_removable(group)
+        keep = np.setdiff1d(np.arange(inner.n_rows), group)
+        transform, outputs = chain.without(_safe_indexing(chain.X, keep), keep)
+        phi, rho = inner.rule.joint_factors(group)
+        weights = inner.weights * phi[inner.rule.groups]
+        fit = _on_rows(inner, _rows(outputs), keep, weights[keep])
+        return transform, fit.minimise(fit.theta, weights[keep], rho).theta
+
+
+class StackedRefitEffects(Effects):
+    """Outputs of whole pipelines refitted without rows, minus those of the fitted one."""
+
+    def __init__(self, problem):
+        super().__init__(problem)
+        self._kept = {}
+
+    def outputs(self, queries, rows):
+        """Refits without each row, kept, at the queries."""
+        missing = [int(i) for i in rows if int(i) not in self._kept]
+        for i, fitted in zip(missing, self._refit([[i] for i in missing]), strict=True):
+            self._kept[i] = fitted
+        return self._differences(queries, [self._kept[int(i)] for i in rows])
+
+    def joint_outputs(self, queries, groups):
+        """Refits without each group."""
+        return self._differences(queries, self._refit(groups))
+
+    def own_outputs(self, rows):
+        """Each refit at its own row."""
+        parts = [self.outputs(self.objective.training_queries([i]), [i])[:, 0] for i in rows]
+        return np.concatenate(parts)
+
+    def parameters(self, rows):
+        """Those of the last steps of the refits."""
+        self.outputs(self.objective.training_queries(np.asarray(rows)[:1]), rows)
+        return self._parameters([self._kept[int(i)] for i in rows])
+
+    def joint_parameters(self, groups):
+        """Likewise, without each group."""
+        return self._parameters(self._refit(groups))
+
+    def _parameters(self, fits):
+        inner, base = self.objective.inner, self.problem.estimator
+        moved = [inner.read_parameters(unwrap(fitted)[1]) for fitted in fits]
+        if any(theta.shape != inner.theta.shape for theta in moved):
+            raise ValueError(
+                "without a row the stages hand on other columns: parameters cannot be compared. "
+                "Ask for outputs"
+            )
+        moved = np.array(moved) - inner.read_parameters(unwrap(base)[1])
+        return np.column_stack([moved, np.zeros((len(moved), self.objective.n_eta))])
+
+    def _differences(self, queries, fits):
+        inner = self.objective.inner
+        fitted = _outputs_of(inner, self.problem.estimator, queries.X)
+        return np.stack([_outputs_of(inner, fit, queries.X) - fitted for fit in fits], axis=1)
+
+    def _refit(self, groups):
+        problem = self.problem
+        tasks = progress(groups, "refits", problem.verbose)
+        fit = delayed(_fit_without)
+        return Parallel(n_jobs=problem.n_jobs)(fit(problem, group) for group in tasks)
+
+
+def _fit_without(problem, group):
+    keep = np.setdiff1d(np.arange(len(problem.y)), group)
+    weight = None if problem.sample_weight is None else problem.sample_weight[keep]
+    return fit_estimator(
+        problem.estimator, _safe_indexing(problem.X, keep), problem.y[keep], weight
+    )
+
+
+def _outputs_of(inner, estimator, X):
+    """Linear predictors of a fitted pipeline, (m, K)."""
+    steps, final = unwrap(estimator)
+    theta = inner.read_parameters(final).reshape(inner.n_outputs, -1)
+    return Design(_rows(transform(steps, X)), inner.design.intercept).predict(theta)
+
+
+def _on_rows(inner, rows, keep, weights):
+    """The last step's objective on other rows; columns may have come or gone."""
+    design = Design(rows, inner.design.intercept)
+    same = design.shape[1] == inner.d
+    theta, penalty = inner.coef, inner.penalty
+    if not same:
+        penalty = np.repeat(inner.penalty[:, :1], design.shape[1], axis=1)
+        theta = np.zeros(penalty.shape)
+        if inner.design.intercept is not None:
+            penalty[:, -1], theta[:, -1] = inner.penalty[:, -1], inner.coef[:, -1]
+    return LinearObjective(
+        design,
+        inner.loss,
+        inner.y[keep],
+        weights,
+        penalty,
+        theta,
+        inner.head,
+        polish=False,
+        head_targets=inner.head_targets[keep],
+    )
+
+
+def _rows(X):
+    X = X if hasattr(X, "tocsr") else numeric(X)
+    return check_array(X, accept_sparse="csr", dtype=np.float64)
