@@ -148,6 +148,30 @@ def test_jackknife_plus_equals_refits_on_ridge(kind, level):
     assert_allclose(ends, np.column_stack([lower, upper]), rtol=1e-10)
 
 
+@pytest.mark.parametrize("kind", ["plus", "minmax"])
+def test_jackknife_after_bootstrap_averages_the_replicates_without_each_row(kind):
+    """Against refits of the same bootstrap samples: within 2 % of the intervals' width."""
+    queries, n, n_replicates = X[:5] + 0.3, 90, 200
+    ours = InfinitesimalJackknife(Ridge(2.0), order=2, random_state=3).fit(X, Y)
+    ends = ours.predict_interval(queries, 0.9, kind=kind, n_replicates=n_replicates)
+    counts = np.random.RandomState(3).multinomial(n, np.full(n, 1 / n), n_replicates)
+    models = [Ridge(2.0).fit(X, Y, sample_weight=count) for count in counts]
+    left_out, residuals = np.empty((5, n)), np.empty(n)
+    for i in range(n):
+        without = [model for model, count in zip(models, counts, strict=True) if count[i] == 0]
+        left_out[:, i] = np.mean([model.predict(queries) for model in without], axis=0)
+        residuals[i] = abs(Y[i] - np.mean([model.predict(X[[i]])[0] for model in without]))
+    rank = int(np.ceil(0.9 * (n + 1)))
+    if kind == "plus":
+        lower = np.sort(left_out - residuals)[:, n - rank]
+        upper = np.sort(left_out + residuals)[:, rank - 1]
+    else:
+        quantile = np.sort(residuals)[rank - 1]
+        lower, upper = left_out.min(axis=1) - quantile, left_out.max(axis=1) + quantile
+    width = (upper - lower).mean()
+    assert_allclose(ends, np.column_stack([lower, upper]), atol=0.02 * width)
+
+
 def test_ninety_percent_intervals_cover():
     """Of 250 simulated tables, whose errors have unequal variance: within 2 points."""
     rng = np.random.default_rng(0)
@@ -233,6 +257,10 @@ def test_refusals():
     fitted = InfinitesimalJackknife(Ridge()).fit(X[:15], Y[:15])
     with pytest.raises(ValueError, match="at least 19 training rows"):
         fitted.predict_interval(X, 0.95)
+    with pytest.raises(ValueError, match="draw more"):
+        fitted.predict_interval(X, 0.5, n_replicates=1)
+    with pytest.raises(ValueError, match="n_replicates has none"):
+        fitted.predict_interval(X, 0.5, approximation="newton", n_replicates=100)
     with pytest.raises(ValueError, match="kind='jab'"):
         fitted.predict_interval(X, 0.5, kind="jab")
     with pytest.raises(ValueError, match="regressor"):

@@ -1,49 +1,105 @@
-"""Prediction intervals from leave-one-out fits: the jackknife+."""
+"""Prediction intervals from predictions without each row: the jackknife+."""
 
 import numpy as np
 
 from .._blocks import block_length, blocks
 
 
-def jackknife_interval(objective, effects, X, y, level, kind):
-    """Lower and upper ends at rows ``X``, (m, 2).
+class LeftOutRows:
+    """Predictions by the fits without each row.
+
+    Attributes
+    ----------
+    own : ndarray of shape (n,)
+        Prediction of each training row by the fit without it.
+    """
+
+    def __init__(self, objective, effects):
+        self.objective = objective
+        rows = np.arange(objective.n_rows)
+        Z = np.array(objective.outputs, dtype=np.float64)
+        for part in effects.row_blocks(rows):
+            Z[part] += effects.own_outputs(part)
+        self.own = objective.head.decision(Z, np.zeros(len(Z), dtype=np.intp))
+        self.moves = np.concatenate([effects.parameters(part) for part in effects.row_blocks(rows)])
+
+    def at(self, queries):
+        """Predictions at queries without each row, (m, n)."""
+        return _predictions(self.objective, queries, self.moves)
+
+
+class LeftOutBags:
+    """Means of the predictions of the bootstrap replicates that each row is not in.
 
     Parameters
     ----------
     objective : Objective
+    counts : ndarray of shape (n_replicates, n)
+        How often each row is in each replicate.
+    moves : ndarray of shape (n_replicates, n_params)
+        Parameters of the replicates minus fitted ones.
+    """
+
+    def __init__(self, objective, counts, moves):
+        self.objective, self.moves = objective, moves
+        without = (counts == 0).T.astype(np.float64)
+        number = without.sum(axis=1)
+        if not number.all():
+            raise ValueError(
+                f"row {int(np.argmin(number))} is in each of the {len(moves)} bootstrap "
+                "replicates; draw more"
+            )
+        self.shares = without / number[:, None]
+        self.own = np.empty(len(without))
+        for part in blocks(len(without), block_length(16 * len(moves), share=1 / 8)):
+            bags = _predictions(objective, objective.training_queries(part), moves)
+            self.own[part] = np.einsum("ib,ib->i", bags, self.shares[part])
+
+    def at(self, queries):
+        """Mean predictions at queries without each row, (m, n)."""
+        return _predictions(self.objective, queries, self.moves) @ self.shares.T
+
+
+def _predictions(objective, queries, moves):
+    Z = queries.outputs[:, None] + queries.changes(moves)
+    return objective.head.decision(Z, np.zeros(1, dtype=np.intp))
+
+
+def check_rows_for(level, n):
+    """Refuse a level that takes more rows than there are."""
+    if np.ceil(level * (n + 1) - 1e-9) > n:
+        raise ValueError(
+            f"confidence_level={level} needs at least {int(np.ceil(level / (1 - level) - 1e-9))} "
+            f"training rows for a finite interval; there are {n}"
+        )
+
+
+def jackknife_interval(left_out, X, y, level, kind):
+    """Lower and upper ends at rows ``X``, (m, 2).
+
+    Parameters
+    ----------
+    left_out : LeftOutRows or LeftOutBags
         Of a regressor with one output.
-    effects : Effects
     X : ndarray or CSR of shape (m, n_features)
     y : ndarray of shape (n,)
     level : float
     kind : {"plus", "minmax"}
     """
-    n = objective.n_rows
-    rows = np.arange(n)
-    head, first = objective.head, np.zeros(1, dtype=np.intp)
-    own = np.array(objective.outputs, dtype=np.float64)
-    for part in effects.row_blocks(rows):
-        own[part] += effects.own_outputs(part)
-    residuals = np.abs(y - head.decision(own, np.zeros(n, dtype=np.intp)))
+    n = len(y)
+    residuals = np.abs(y - left_out.own)
     rank = int(np.ceil(level * (n + 1) - 1e-9))
-    if rank > n:
-        raise ValueError(
-            f"confidence_level={level} needs at least {int(np.ceil(level / (1 - level) - 1e-9))} "
-            f"training rows for a finite interval; there are {n}"
-        )
     quantile = np.partition(residuals, rank - 1)[rank - 1]
     out = np.empty((X.shape[0], 2))
-    deltas = np.concatenate([effects.parameters(part) for part in effects.row_blocks(rows)])
-    for part in blocks(len(out), block_length(32 * n, share=1 / 8)):
-        queries = objective.queries(X[part])
-        moved = queries.outputs[:, None] + queries.changes(deltas)
-        left_out = head.decision(moved, first)
+    per_query = 16 * (n + len(left_out.moves))
+    for part in blocks(len(out), block_length(per_query, share=1 / 8)):
+        values = left_out.at(left_out.objective.queries(X[part]))
         if kind == "minmax":
-            out[part, 0] = left_out.min(axis=1) - quantile
-            out[part, 1] = left_out.max(axis=1) + quantile
+            out[part, 0] = values.min(axis=1) - quantile
+            out[part, 1] = values.max(axis=1) + quantile
         else:
             # the n+1-rank-th smallest below is the mirror image of the rank-th smallest above
-            lower, upper = left_out - residuals, left_out + residuals
+            lower, upper = values - residuals, values + residuals
             out[part, 0] = np.partition(lower, n - rank, axis=1)[:, n - rank]
             out[part, 1] = np.partition(upper, rank - 1, axis=1)[:, rank - 1]
     return out

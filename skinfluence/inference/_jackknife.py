@@ -2,33 +2,23 @@
 
 import numpy as np
 from scipy.stats import norm
-from sklearn.base import BaseEstimator, MetaEstimatorMixin, is_classifier, is_regressor
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, is_classifier
 from sklearn.utils import check_random_state, column_or_1d, get_tags
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from .._blocks import block_length, blocks
 from .._checks import RowChecks
-from .._effects import as_rows, bind, check_steps, most_accurate
+from .._effects import as_rows, check_steps
 from .._unwrap import fit_estimator, transform, unwrap
-from ..methods.base import Problem
 from ..objectives import objective_for
 from ..solvers import resolve_solver
 from ..solvers.base import fitted_solver
-from ._ensembles import ENSEMBLES, bagging_variance
+from ._ensembles import ENSEMBLES
 from ._expansion import Expansion
-from ._intervals import jackknife_interval
+from ._predictions import Predictions, check_level
 
 
-def _has(method):
-    def check(self):
-        getattr(getattr(self, "estimator_", self.estimator), method)
-        return True
-
-    return check
-
-
-class InfinitesimalJackknife(RowChecks, MetaEstimatorMixin, BaseEstimator):
+class InfinitesimalJackknife(Predictions, RowChecks, MetaEstimatorMixin, BaseEstimator):
     """A model with standard errors, intervals and reweighted parameters, from one fit.
 
     The derivative of the parameters with respect to the weight of each row gives their
@@ -181,7 +171,7 @@ class InfinitesimalJackknife(RowChecks, MetaEstimatorMixin, BaseEstimator):
         -------
         ndarray of shape (n_params, 2)
         """
-        half = norm.ppf(0.5 + _check_level(level) / 2) * self.standard_errors_
+        half = norm.ppf(0.5 + check_level(level) / 2) * self.standard_errors_
         return np.column_stack([self.parameters_ - half, self.parameters_ + half])
 
     def summary_frame(self, level=0.95):
@@ -245,14 +235,7 @@ class InfinitesimalJackknife(RowChecks, MetaEstimatorMixin, BaseEstimator):
             )
         if not np.isfinite(weights).all() or (weights < 0).any():
             raise ValueError("sample_weight must be finite and not negative")
-        delta = self._relative(np.atleast_2d(weights)) - 1
-        out = np.empty((len(delta), objective.n_params))
-        for part in blocks(len(delta), block_length(32 * objective.n_rows, share=1 / 8)):
-            step = self._expansion.first(delta[part])
-            out[part] = objective.theta + step
-            if self.order == 2:
-                out[part] += 0.5 * self._expansion.second(delta[part], step)
-        out = objective.public_parameters(out)
+        out = objective.public_parameters(objective.theta + self._moves(np.atleast_2d(weights)))
         return out[0] if weights.ndim == 1 else out
 
     def bootstrap(self, n_replicates=1000):
@@ -269,131 +252,8 @@ class InfinitesimalJackknife(RowChecks, MetaEstimatorMixin, BaseEstimator):
         ndarray of shape (n_replicates, n_params)
         """
         objective = self._with_parameters()
-        random = check_random_state(self.random_state)
-        n_units = objective.n_rows if self._clusters is None else self._clusters.max() + 1
-        fitted = np.ones(objective.n_rows) if self._weight is None else self._weight
-        parts = []
-        length = block_length(32 * objective.n_rows, share=1 / 8)
-        for part in blocks(n_replicates, length):
-            size = part.stop - part.start
-            counts = random.multinomial(n_units, np.full(n_units, 1 / n_units), size)
-            counts = counts if self._clusters is None else counts[:, self._clusters]
-            parts.append(self.reweight(counts * fitted))
-        return np.concatenate(parts)
-
-    # -- predictions -----------------------------------------------------------------------
-    def predict(self, X, return_std=False):
-        """Predictions of the estimator, with standard errors if asked for.
-
-        Parameters
-        ----------
-        X : array-like, dataframe or sparse of shape (n_queries, n_features)
-        return_std : bool, default=False
-            Also the standard error of a regressor's prediction, due to the training rows.
-
-        Returns
-        -------
-        ndarray, or a tuple of two
-        """
-        check_is_fitted(self)
-        X = self._check_rows_of(X)
-        prediction = self.estimator_.predict(X)
-        if not return_std:
-            return prediction
-        if is_classifier(self.estimator_):
-            raise ValueError("a label has no standard error; use predict_proba(return_std=True)")
-        rows = as_rows(transform(self._steps, X))
-        if self._ensemble is not None:
-            return prediction, np.sqrt(bagging_variance(self._ensemble, rows, len(self._y)))
-        queries, head = self.objective_.queries(rows), self.objective_.head
-        slopes = [
-            head.decision_gradient(queries.outputs, np.full(len(queries), k))
-            for k in range(1 if prediction.ndim == 1 else prediction.shape[1])
-        ]
-        return prediction, self._deviation(queries, slopes).reshape(prediction.shape)
-
-    @available_if(_has("predict_proba"))
-    def predict_proba(self, X, return_std=False):
-        """Class probabilities, with standard errors if asked for.
-
-        Parameters
-        ----------
-        X : array-like, dataframe or sparse of shape (n_queries, n_features)
-        return_std : bool, default=False
-
-        Returns
-        -------
-        ndarray of shape (n_queries, n_classes), or a tuple of two
-        """
-        check_is_fitted(self)
-        X = self._check_rows_of(X)
-        proba = self.estimator_.predict_proba(X)
-        if not return_std:
-            return proba
-        rows = as_rows(transform(self._steps, X))
-        if self._ensemble is not None:
-            return proba, np.sqrt(bagging_variance(self._ensemble, rows, len(self._y)))
-        queries, head = self.objective_.queries(rows), self.objective_.head
-        slopes = [
-            head.proba_gradient(queries.outputs, np.full(len(queries), k))
-            for k in range(len(self.classes_))
-        ]
-        return proba, self._deviation(queries, slopes)
-
-    @available_if(_has("predict_log_proba"))
-    def predict_log_proba(self, X):
-        """Logarithms of class probabilities of the estimator."""
-        check_is_fitted(self)
-        return self.estimator_.predict_log_proba(self._check_rows_of(X))
-
-    @available_if(_has("decision_function"))
-    def decision_function(self, X):
-        """Decision values of the estimator."""
-        check_is_fitted(self)
-        return self.estimator_.decision_function(self._check_rows_of(X))
-
-    def score(self, X, y, sample_weight=None):
-        """Score of the estimator."""
-        check_is_fitted(self)
-        return self.estimator_.score(self._check_rows_of(X), y, sample_weight)
-
-    def predict_interval(self, X, confidence_level=0.9, *, kind="plus", approximation="auto"):
-        """Prediction intervals by the jackknife+ with leave-one-out fits that are not fitted.
-
-        Parameters
-        ----------
-        X : array-like, dataframe or sparse of shape (n_queries, n_features)
-        confidence_level : float, default=0.9
-            Nominal coverage ``1 - α``. "plus" covers at least ``1 - 2α`` whatever the model, and
-            about ``1 - α`` where it is stable; "minmax" covers at least ``1 - α``.
-        kind : {"plus", "minmax"}, default="plus"
-        approximation : {"auto", "infinitesimal_jackknife", "newton", "exact"}, default="auto"
-            How the leave-one-out fits are made; "auto" takes the most accurate one known.
-
-        Returns
-        -------
-        ndarray of shape (n_queries, 2)
-            Lower and upper ends.
-
-        References
-        ----------
-        Barber, R. F., Candès, E. J., Ramdas, A. and Tibshirani, R. J. (2021). Predictive inference
-        with the jackknife+. Annals of Statistics 49. https://arxiv.org/abs/1905.02928
-        """
-        objective = self._with_parameters()
-        _check_level(confidence_level)
-        if kind not in ("plus", "minmax"):
-            raise ValueError(f"kind={kind!r} is not one of 'plus', 'minmax'")
-        if approximation not in ("auto", "infinitesimal_jackknife", "newton", "exact"):
-            raise ValueError(f"approximation={approximation!r} is not known")
-        if not is_regressor(self.estimator_) or self._y.ndim > 1:
-            raise ValueError("prediction intervals are for a regressor with one output")
-        method = most_accurate(objective) if approximation == "auto" else approximation
-        problem = Problem(objective, None, self._final, self._rows, self._y, self._weight)
-        effects = bind(method, "auto", problem)[2]
-        rows = as_rows(transform(self._steps, self._check_rows_of(X)))
-        y = np.ravel(self._y).astype(np.float64)
-        return jackknife_interval(objective, effects, rows, y, confidence_level, kind)
+        moves = np.concatenate([block for _, block in self._replicates(n_replicates)])
+        return objective.public_parameters(objective.theta + moves)
 
     # -- inside ----------------------------------------------------------------------------
     def _with_parameters(self):
@@ -425,17 +285,28 @@ class InfinitesimalJackknife(RowChecks, MetaEstimatorMixin, BaseEstimator):
             self._covariance = total
         return self._covariance
 
-    def _deviation(self, queries, slopes):
-        """Standard errors of quantities with the given slopes in the outputs: (m, n_slopes)."""
-        values, vectors = np.linalg.eigh(self._inner_covariance())
-        root = (vectors * np.sqrt(np.maximum(values, 0))).T
-        variance = np.zeros((len(queries), len(slopes)))
-        per_direction = 8 * len(queries) * self.objective_.n_outputs
-        for part in blocks(len(root), block_length(per_direction, share=1 / 8)):
-            moved = queries.changes(root[part]).astype(np.float64)
-            for k, slope in enumerate(slopes):
-                variance[:, k] += (np.einsum("mbk,mk->mb", moved, slope) ** 2).sum(axis=1)
-        return np.sqrt(variance)
+    def _moves(self, weights):
+        """Change of the parameters under each row of weights: (b, n_params)."""
+        delta = self._relative(weights) - 1
+        out = np.empty((len(delta), self.objective_.n_params))
+        for part in blocks(len(delta), block_length(32 * self.objective_.n_rows, share=1 / 8)):
+            step = self._expansion.first(delta[part])
+            out[part] = step
+            if self.order == 2:
+                out[part] += 0.5 * self._expansion.second(delta[part], step)
+        return out
+
+    def _replicates(self, n_replicates):
+        """Bootstrap samples: yields how often they hold each row, and :meth:`_moves`."""
+        n_rows = self.objective_.n_rows
+        random = check_random_state(self.random_state)
+        n_units = n_rows if self._clusters is None else self._clusters.max() + 1
+        fitted = np.ones(n_rows) if self._weight is None else self._weight
+        for part in blocks(n_replicates, block_length(32 * n_rows, share=1 / 8)):
+            size = part.stop - part.start
+            counts = random.multinomial(n_units, np.full(n_units, 1 / n_units), size)
+            counts = counts if self._clusters is None else counts[:, self._clusters]
+            yield counts, self._moves(counts * fitted)
 
     def _relative(self, weights):
         if self._weight is None:
@@ -476,9 +347,3 @@ class InfinitesimalJackknife(RowChecks, MetaEstimatorMixin, BaseEstimator):
         tags.input_tags.sparse = inner.input_tags.sparse
         tags.input_tags.allow_nan = inner.input_tags.allow_nan
         return tags
-
-
-def _check_level(level):
-    if not 0 < level < 1:
-        raise ValueError(f"level={level!r} must lie between 0 and 1")
-    return level

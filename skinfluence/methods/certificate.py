@@ -33,7 +33,8 @@ def certificate_for(objective, problem):
     """A certificate of an objective: ``bound(rows, delta)``; register another kind here.
 
     ``bound`` takes index arrays and approximations ``delta`` of shape (b, n_params), and returns
-    bounds of shape (b,) on ``‖θ̂ + δ_i - θ_{-i}‖₂``.
+    bounds of shape (b,) on ``‖θ̂ + δ_i - θ_{-i}‖₂``. ``joint_bound`` is that of rows removed
+    together.
     """
     raise TypeError(
         f"error_bound is not known for {type(objective).__name__}: it takes a linear predictor "
@@ -210,7 +211,7 @@ class LinearCertificate:
 
     def _far_bound(self, row, delta, gradient):
         """Where ``M_i`` tells nothing: the Hessian at ``θ_a``, else the way to the optimum."""
-        _, bound, rounding = self.own_step(row, delta, gradient)
+        _, bound, rounding = self.own_step(np.array([row]), delta, gradient)
         if np.isfinite(bound) or self.third is None:
             return bound, rounding
         optimum = self.without.minimum(np.array([row]), delta)
@@ -225,20 +226,24 @@ class LinearCertificate:
         """
         for _ in range(3):
             gradient = self.without.slope(np.array([row]), delta[None]).gradient[0]
-            step, bound, rounding = self.own_step(row, delta, gradient)
+            step, bound, rounding = self.own_step(np.array([row]), delta, gradient)
             if not np.isfinite(bound) or np.linalg.norm(step) <= 1e-12 * np.linalg.norm(delta):
                 break
             delta = delta - step
         return delta, bound, rounding
 
-    def own_step(self, row, delta, gradient):
-        """Newton step by the Hessian at ``θ_a`` itself, and the bound and rounding it gives."""
+    def own_step(self, rows, delta, gradient, floor=None):
+        """Newton step by the Hessian at ``θ_a`` itself, and the bound and rounding it gives.
+
+        ``rows`` are removed together; ``floor`` is :attr:`floor` unless given.
+        """
         if self.third is None:
             return np.zeros_like(delta), np.inf, np.inf
         objective = self.objective
-        phi, rho = objective.rule.joint_factors(np.array([row]))
+        floor = self.floor if floor is None else floor
+        phi, rho = objective.rule.joint_factors(rows)
         weights = objective.weights * phi[objective.rule.groups]
-        weights[row] = 0.0
+        weights[rows] = 0.0
         block = objective.quadratic(objective.theta + delta, weights, rho)
         try:
             factor = block.factorise()
@@ -250,7 +255,7 @@ class LinearCertificate:
             return step, np.inf, np.inf
         reach = _reach_at(objective, factor, block, weights > 0)
         length = np.sqrt(self.without.fitted_squares(delta[None])[0])
-        noise = (self.floor + self.relative_floor * length) / np.sqrt(share)
+        noise = (floor + self.relative_floor * length) / np.sqrt(share)
         stretch = self.third * np.sqrt(reach)
         nu = np.sqrt(max(0.0, gradient @ step)) + noise
         error = float(_concordant(np.array([nu]), np.array([stretch]))[0])
@@ -260,6 +265,20 @@ class LinearCertificate:
         stepped = self._units * np.linalg.norm(step) + units * noise
         stepped += units * np.expm1(stretch * error) * error
         return step, min(units * error, stepped), units * noise
+
+    def joint_bound(self, rows, delta):
+        """Bound on ``‖θ̂ + δ - θ_{-G}‖₂`` for the rows of a group ``G`` removed together."""
+        rows = np.asarray(rows)
+        gradient = self.without.joint_gradient(rows, delta)
+        phi, rho = self.objective.rule.joint_factors(rows)
+        floor = (1 + max(1.0, np.abs(phi - 1).max())) * self.floor  # of the fit, of the rows
+        bound = self.own_step(rows, delta, gradient, floor)[1]
+        strong = rho * self.objective.penalty.min()
+        if not strong > 0:
+            return bound
+        length = np.sqrt(self.without.fitted_squares(delta[None])[0])
+        noise = (floor + self.relative_floor * length) * np.sqrt(self._largest)
+        return min(bound, self._units * (np.linalg.norm(gradient) + noise) / strong)
 
     def _smallest_at(self, block):
         """Smallest eigenvalue of another Hessian, by itself and in units of the fitted one."""
@@ -285,6 +304,11 @@ class StackedCertificate:
         """Root of the sum of squares of the parts' bounds."""
         pairs = zip(self.objective.parameter_slices, self.parts, strict=True)
         return np.sqrt(sum(part.bound(rows, delta[:, piece]) ** 2 for piece, part in pairs))
+
+    def joint_bound(self, rows, delta):
+        """The same for rows removed together."""
+        pairs = zip(self.objective.parameter_slices, self.parts, strict=True)
+        return np.sqrt(sum(part.joint_bound(rows, delta[piece]) ** 2 for piece, part in pairs))
 
 
 def _concordant(nu, stretch):

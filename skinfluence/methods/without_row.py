@@ -5,9 +5,10 @@ from functools import cached_property
 
 import numpy as np
 
-from .._blocks import block_length, index_blocks
+from .._blocks import block_length, blocks, index_blocks
 from ..solvers.factor import split_outputs
 from .newton import LinearNewtonEffects
+from .rounding import BLOCK
 
 
 @dataclass
@@ -84,6 +85,31 @@ class WithoutRow:
         step = self.newton.downdated(x, rows, self.leverages(rows), gradient)
         decrement = np.sqrt(np.maximum(0.0, np.einsum("ij,ij->i", gradient, step)))
         return Slope(gradient, _spread(moved), step, decrement)
+
+    def joint_gradient(self, rows, delta):
+        """Gradient at ``θ̂ + δ`` without ``rows`` together, shape (n_params,).
+
+        As that of :meth:`slope`; what the rows supplied is summed over short blocks, so that its
+        rounding is within :func:`~skinfluence.methods.rounding.gradient_floor`.
+        """
+        objective = self.objective
+        phi, rho = objective.rule.joint_factors(rows)
+        factors = phi[objective.rule.groups]
+        factors[rows] = 0.0
+        moved = _outputs(objective.design, delta.reshape(objective.n_outputs, -1)).T
+        moved = np.where((objective.weights * factors > 0)[:, None], moved, 0.0)
+        slopes = objective.loss.gradient_change(objective.outputs, moved, objective.y)
+        slopes *= (objective.weights * factors)[:, None]
+        gradient = _sums(objective.design, slopes.T).ravel()
+        gradient += rho * objective.penalty.ravel() * delta
+        gradient += (rho - 1) * objective.penalty_gradient(objective.theta)
+        changed = np.flatnonzero(factors != 1)
+        released = [
+            ((factors[part] - 1)[:, None] * objective.residuals[part]).T
+            @ objective.design.block(part, np.float64)
+            for part in (changed[piece] for piece in blocks(len(changed), BLOCK))
+        ]
+        return gradient + np.array(released).reshape(-1, len(gradient)).sum(axis=0)
 
     def minimum(self, rows, start):
         """Optimum without ``rows`` together, by damped Newton from ``θ̂ + start``, minus ``θ̂``."""
