@@ -9,7 +9,8 @@ from sklearn.utils.validation import check_is_fitted
 from .._blocks import block_length, blocks
 from .._checks import RowChecks
 from .._effects import as_rows, check_steps
-from .._unwrap import fit_estimator, transform, unwrap
+from .._follow import training_rows
+from .._unwrap import fit_estimator, unwrap
 from ..objectives import objective_for
 from ..solvers import resolve_solver
 from ..solvers.base import fitted_solver
@@ -117,7 +118,7 @@ class InfinitesimalJackknife(Predictions, RowChecks, MetaEstimatorMixin, BaseEst
             self._ensemble, self.objective_ = final, None
             return self
         self._ensemble = None
-        rows = as_rows(transform(self._steps, X))
+        rows = as_rows(training_rows(self._steps, X, self._y, sample_weight))
         self.objective_ = objective_for(final, rows, self._y, sample_weight)
         self._name_parameters()
         solver = resolve_solver("auto", self.objective_)

@@ -12,6 +12,7 @@ from sklearn.utils.metadata_routing import process_routing
 
 from .._blocks import block_length, blocks
 from .._effects import as_rows, bind, check_steps, most_accurate
+from .._follow import training_rows
 from .._unwrap import transform, unwrap, weight_name
 from ..methods.base import Problem
 from ..methods.exact import Exact
@@ -58,7 +59,7 @@ class FoldModel:
         weight = final_weight(estimator, fit_params)
         _check_weighted_classes(estimator, y, weight)
         if objective is None:
-            rows = as_rows(transform(self.steps, X))
+            rows = as_rows(training_rows(self.steps, X, y, weight))
             objective = objective_for(final, rows, y, weight)
         else:
             rows = objective.design.X
