@@ -21,11 +21,17 @@ from skinfluence import InfluenceExplainer
 D = 50
 
 
-def table(n, seed=0, dtype=np.float64):
+def table(n, seed=0):
+    """Correlated, skewed and binary columns, standardised; labels with 8 % noise."""
     rng = np.random.default_rng(seed)
-    X = rng.standard_normal((n, D), dtype=dtype)
-    y = (rng.random(n) < expit(X @ rng.standard_normal(D) / np.sqrt(D) * 2)).astype(int)
-    return X, y
+    mix = 0.6 * np.eye(D) + 0.6 * rng.normal(size=(D, D)) / np.sqrt(D)
+    X = rng.normal(size=(n, D)) @ mix
+    X[:, : D // 4] = np.exp(0.7 * X[:, : D // 4])
+    X[:, D // 4 : D // 2] = X[:, D // 4 : D // 2] > 0.5
+    X = (X - X.mean(axis=0)) / X.std(axis=0)
+    coef = rng.normal(size=D) * (rng.random(D) < 0.5) * 2 / np.sqrt(D)
+    y = (rng.random(n) < expit(X @ coef - 0.7)).astype(int)
+    return X, np.where(rng.random(n) < 0.08, 1 - y, y)
 
 
 def leave_one_out(n=200_000, repeats=5):

@@ -168,8 +168,10 @@ class LinearObjective(Objective):
                 break
             if decrement <= 1e-9 * size and decrement > 0.3 * last:
                 break  # rounding: the gradient no longer falls
-            # far below the value's size, differences of values resolve nothing: step in full
-            if value is None or decrement**2 > 1e-9 * max(1.0, abs(value)):
+            # Close to the minimum a full step descends; closer still, differences of values
+            # would resolve nothing.
+            far = decrement > 1e-3 * size
+            if far and (value is None or decrement**2 > 1e-9 * max(1.0, abs(value))):
                 value = self.value(theta, weights, rho, Z)
                 step = self._step_size(theta, value, step, decrement, weights, rho) * step
             theta = theta - step
@@ -203,7 +205,8 @@ class LinearObjective(Objective):
             slopes = self.loss.gradient(z, y) * w[:, None]
             Z[rows], roots[rows] = z, np.sqrt(w * self.loss.curvature(z, y))
             slopes = x.T @ slopes
-            x = x * roots[rows, None]
+            own = self.design.intercept is not None  # then the block is a copy, to be scaled
+            x = np.multiply(x, roots[rows, None], out=x if own else None)
             return slopes, x.T @ x
 
         slopes, gram = self.design.sums(part)
