@@ -624,6 +624,18 @@ def test_leverage_one_is_refused_by_name():
         explainer.transform(marked[:2], VALUES[:2])
 
 
+@pytest.mark.parametrize("size", [2, 25], ids=["woodbury", "dense"])
+def test_a_group_that_identifies_a_column_cannot_go(size):
+    """A column that the group alone fills, by either way of solving; later answers are right."""
+    marked = np.column_stack([X, (np.arange(len(X)) < size) * np.arange(1, len(X) + 1)])
+    explainer = InfluenceExplainer(LinearRegression()).fit(marked, VALUES)
+    before = explainer.transform(marked[:2], VALUES[:2])
+    with pytest.raises(ValueError, match="not identified"):
+        explainer.group_influence([np.arange(size)], marked[:2], VALUES[:2])
+    assert_allclose(explainer.transform(marked[:2], VALUES[:2]), before)
+    assert not explainer.objective_.rank_deficient
+
+
 def test_sparse_rows_give_names_and_numbers():
     explainer = InfluenceExplainer(logistic(), method=Influence()).fit(sparse.csr_array(X), BINARY)
     assert explainer.get_feature_names_out()[:2].tolist() == ["row_0", "row_1"]

@@ -3,13 +3,15 @@
 from functools import singledispatch
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from ..objectives.composite import IndependentOutputs
 from ..objectives.linear import LinearObjective
 from ..solvers.base import fitted_solver
 from ..solvers.factor import join_outputs, solve_repeated, split_outputs
 from .base import Effects, Method, Problem
+
+# One less leverage at or below this: what is left does not identify the fit, rounding aside.
+SMALLEST_LEFT = 1e-10
 
 
 class Newton(Method):
@@ -200,7 +202,8 @@ class LinearNewtonEffects(Effects):
         if objective.rule.trivial and small:
             return self._woodbury(rows, -gradient)
         block = objective.quadratic(objective.theta, objective.weights * factors, rho)
-        return solve_repeated(objective._factor(block), -gradient[:, None], block.repeats)[:, 0]
+        factor = objective.factor_without(block, rows)
+        return solve_repeated(factor, -gradient[:, None], block.repeats)[:, 0]
 
     def _woodbury(self, rows, right):
         """``(H - B'B)⁻¹ right`` with ``B`` the curvature rows of the group."""
@@ -210,13 +213,12 @@ class LinearNewtonEffects(Effects):
         solved = self.solver.solve(np.column_stack([columns, right]))
         inner, base = solved[:, :-1], solved[:, -1]
         system = np.eye(columns.shape[1]) - columns.T @ inner
-        try:
-            factor = cho_factor(system)
-        except LinAlgError as error:
+        if np.linalg.eigvalsh(system)[0] <= SMALLEST_LEFT:
             raise ValueError(
-                "without this group the fit is not identified (its leverage reaches 1)"
-            ) from error
-        return base + inner @ cho_solve(factor, columns.T @ base)
+                "without this group the fit is not identified (its leverage reaches 1): add a "
+                "penalty, or use method='influence'"
+            )
+        return base + inner @ np.linalg.solve(system, columns.T @ base)
 
 
 class GramRows:
@@ -267,7 +269,7 @@ def check_lone_rows(objective, rows):
 
 
 def check_left(left, rows):
-    bad = left <= 1e-10
+    bad = left <= SMALLEST_LEFT
     if bad.any():
         names = np.asarray(rows)[bad][:5].tolist()
         raise ValueError(

@@ -226,6 +226,18 @@ class LinearObjective(Objective):
             size /= 2
         return size
 
+    def factor_without(self, block, rows):
+        """Factor of the Hessian without ``rows``; refuses one that is singular for want of them."""
+        known = self.rank_deficient, self.strictly_convex
+        factor = self._factor(block)
+        if self.rank_deficient and not known[0]:
+            self.rank_deficient, self.strictly_convex = known
+            raise ValueError(
+                f"without rows {np.asarray(rows)[:5].tolist()} the columns of X are linearly "
+                "dependent and nothing penalises them: the fit is not identified. Add a penalty"
+            )
+        return factor
+
     def _factor(self, block):
         try:
             return block.factorise()
