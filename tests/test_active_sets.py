@@ -308,3 +308,14 @@ def test_no_hessian_of_a_hinge():
         objective.hessian()
     with pytest.raises(ValueError, match="no Hessian"):
         objective.hessian_product(np.ones((objective.n_params, 1)))
+
+
+def test_a_group_that_identifies_a_column_cannot_go():
+    """Huber without a penalty, and a column that five rows alone fill."""
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.standard_normal((60, 2)), np.arange(60) < 5])
+    y = X @ [1.0, -1.0, 2.0] + 0.1 * rng.standard_normal(60)
+    explainer = InfluenceExplainer(HuberRegressor(alpha=0.0, max_iter=1000), method="newton")
+    explainer.fit(X, y)
+    with pytest.raises(ValueError, match="not identified"):
+        explainer.group_influence([np.arange(5)], X[:2], y[:2])

@@ -129,7 +129,14 @@ class RankOneEffects(Effects):
         objective.check_removable(rows)
         weights = objective.weights.copy()
         weights[rows] = 0.0
+        known = objective.strictly_convex
         factor = objective._factor(objective.quadratic(objective.theta, weights))
+        if known and not objective.strictly_convex:
+            objective.strictly_convex = known
+            raise ValueError(
+                f"without rows {np.asarray(rows)[:5].tolist()} the fit is not identified: add a "
+                "penalty, or use method='influence'"
+            )
         return -factor.solve(objective.gradient(objective.theta, weights)[:, None])[:, 0]
 
 
