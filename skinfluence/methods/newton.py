@@ -202,7 +202,8 @@ class LinearNewtonEffects(Effects):
         if objective.rule.trivial and small:
             return self._woodbury(rows, -gradient)
         block = objective.quadratic(objective.theta, objective.weights * factors, rho)
-        factor = objective.factor_without(block, rows)
+        with objective.identified_without(rows):
+            factor = objective._factor(block)
         return solve_repeated(factor, -gradient[:, None], block.repeats)[:, 0]
 
     def _woodbury(self, rows, right):

@@ -118,14 +118,8 @@ class WithoutRow:
         phi, rho = objective.rule.joint_factors(rows)
         weights = objective.weights * phi[objective.rule.groups]
         weights[rows] = 0.0
-        known = objective.rank_deficient, objective.strictly_convex
-        fit = objective.minimise(objective.theta + start, weights, rho)
-        if objective.rank_deficient and not known[0]:
-            objective.rank_deficient, objective.strictly_convex = known
-            raise ValueError(
-                f"without rows {np.asarray(rows)[:5].tolist()} the columns of X are linearly "
-                "dependent and nothing penalises them: the fit is not identified. Add a penalty"
-            )
+        with objective.identified_without(rows):
+            fit = objective.minimise(objective.theta + start, weights, rho)
         return fit.theta - objective.theta
 
     def leverages(self, rows):

@@ -1,6 +1,7 @@
 """Objectives of linear predictors: ``F(θ) = Σ_i w_i ℓ(A_i θ, y_i) + ½ Σ_j λ_j θ_j²``."""
 
 import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -226,17 +227,20 @@ class LinearObjective(Objective):
             size /= 2
         return size
 
-    def factor_without(self, block, rows):
-        """Factor of the Hessian without ``rows``; refuses one that is singular for want of them."""
+    @contextmanager
+    def identified_without(self, rows):
+        """Refuse a Hessian made inside that is singular only for want of ``rows``."""
         known = self.rank_deficient, self.strictly_convex
-        factor = self._factor(block)
-        if self.rank_deficient and not known[0]:
+        try:
+            yield
+        finally:  # what is known of the fit itself stays
+            lost = self.rank_deficient and not known[0]
             self.rank_deficient, self.strictly_convex = known
+        if lost:
             raise ValueError(
                 f"without rows {np.asarray(rows)[:5].tolist()} the columns of X are linearly "
                 "dependent and nothing penalises them: the fit is not identified. Add a penalty"
             )
-        return factor
 
     def _factor(self, block):
         try:
