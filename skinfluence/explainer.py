@@ -14,12 +14,14 @@ from sklearn.utils.validation import (
     check_is_fitted,
 )
 
-from ._blocks import block_length, blocks, map_threads
+from ._blocks import blocks
 from ._checks import RowChecks
 from ._effects import as_rows, bind
 from ._follow import follow, innermost
+from ._groups import GroupInfluence
 from ._top import TopInfluences, TopValues
 from ._unwrap import fit_estimator, transform, unwrap
+from ._walk import BlockWalk
 from .methods import Problem
 from .objectives import resolve_objective
 from .objectives.base import is_net
@@ -30,7 +32,7 @@ from .targets import resolve_target
 HIGH_LEVERAGE = 0.9
 
 
-class InfluenceExplainer(RowChecks, TransformerMixin, BaseEstimator):
+class InfluenceExplainer(GroupInfluence, BlockWalk, RowChecks, TransformerMixin, BaseEstimator):
     """Influence of each training row on a fitted model's predictions, without refitting.
 
     The influence of row ``i`` on a quantity ``t`` is ``t(fit without row i) - t(fit with all
@@ -432,31 +434,6 @@ class InfluenceExplainer(RowChecks, TransformerMixin, BaseEstimator):
             [self.effects_.error_bound(part) for part in self.effects_.row_blocks(rows)]
         )
 
-    def group_influence(self, groups, X, y=None):
-        """Influence of groups of training rows, each removed jointly, on each query.
-
-        Parameters
-        ----------
-        groups : array-like of shape (n_train,) or list of index arrays
-            A label for each training row (groups in sorted order), or the rows of each group.
-        X : array-like, dataframe or sparse of shape (n_queries, n_features)
-        y : array-like of shape (n_queries,), optional
-
-        Returns
-        -------
-        ndarray of shape (n_queries, n_groups)
-            One row for a scalar target.
-        """
-        query, y = self._check_queries(X, y)
-        target = resolve_target(self.target, y is not None)
-        bound = self.effects_.bind_target(target, query, y)
-        groups = self._check_groups(groups)
-        columns = [
-            self._joint(bound, groups[part])
-            for part in blocks(len(groups), self._group_block(query.shape[0]))
-        ]
-        return np.concatenate(columns, axis=1)
-
     def get_feature_names_out(self, input_features=None):
         """Names of the columns of ``transform``: the training rows.
 
@@ -486,79 +463,6 @@ class InfluenceExplainer(RowChecks, TransformerMixin, BaseEstimator):
         return self._leverage
 
     # -- inside ----------------------------------------------------------------------------
-    def _bind(self, target, query, y, part):
-        return self.effects_.bind_target(target, query[part], None if y is None else y[part])
-
-    def _all_rows(self, bound, out=None):
-        """Influences of all training rows on a bound target, into ``out``."""
-        if out is None:
-            out = np.empty((1, self.n_rows_))
-
-        def keep(rows, values):
-            if values is not None:
-                out[:, rows] = values
-
-        self._each_block(bound, keep, out)
-        return out
-
-    def _each_block(self, bound, use, out=None):
-        """Call ``use(rows, values)`` with the influences of every block of training rows."""
-        n_queries = len(bound.queries)
-        if self.method_.linear_target:
-            adjoint = self.effects_.adjoint(bound.pullback())
-            stored = out is not None and out.dtype == self._dtype
-            for rows in self._row_slices(n_queries, stored=stored):
-                if stored:
-                    self.effects_.linearised(adjoint, rows, out=out[:, rows])
-                else:
-                    use(rows, self.effects_.linearised(adjoint, rows))
-            return
-
-        def work(rows):
-            index = np.arange(rows.start, rows.stop)
-            values = bound.changes(self.effects_.outputs(bound.queries, index))
-            use(rows, values[None] if bound.target.scalar else values)
-
-        self._map_rows(work, self._row_slices(n_queries, in_cache=True))
-
-    def _map_rows(self, work, pieces):
-        """Do the pieces on every core where the method allows it, else one after the other."""
-        if self.effects_.threaded:
-            map_threads(work, pieces)
-        else:
-            for rows in pieces:
-                work(rows)
-
-    def _joint(self, bound, groups):
-        if self.method_.linear_target:
-            values = self.effects_.joint_linearised(bound, groups)
-            return values.sum(axis=0, keepdims=True) if bound.target.scalar else values
-        values = bound.changes(self.effects_.joint_outputs(bound.queries, groups))
-        return values[None] if bound.target.scalar else values
-
-    @property
-    def _dtype(self):
-        return getattr(self.objective_, "dtype", np.dtype(np.float64))
-
-    def _row_slices(self, n_queries, in_cache=False, stored=False):
-        objective = self.objective_
-        held = 0 if stored else 2 * n_queries * objective.n_outputs
-        per_row = 8 * (2 * objective.n_params + held)
-        length = block_length(per_row, self.batch_size, share=1 / 8)
-        if in_cache and self.batch_size is None:
-            width = n_queries * objective.n_outputs + objective.n_params
-            length = min(length, max(64, 2**22 // (8 * width)))
-        return blocks(self.n_rows_, length)
-
-    def _query_block(self, n_queries):
-        per_query = 4 * self._dtype.itemsize * self.effects_.adjoint_size
-        return block_length(per_query, share=1 / 8)
-
-    def _group_block(self, n_queries):
-        objective = self.objective_
-        per_group = 8 * (objective.n_params + n_queries * objective.n_outputs)
-        return block_length(per_group, share=1 / 8)
-
     def _check_queries(self, X, y):
         check_is_fitted(self)
         rows = self._final_rows(self._check_rows_of(X))
@@ -586,21 +490,6 @@ class InfluenceExplainer(RowChecks, TransformerMixin, BaseEstimator):
         if len(rows) and (rows.min() < 0 or rows.max() >= self.n_rows_):
             raise ValueError(f"rows must lie between 0 and {self.n_rows_ - 1}")
         return rows
-
-    def _check_groups(self, groups):
-        if not isinstance(groups, list | tuple) or np.ndim(groups[0]) == 0:
-            labels = np.asarray(groups)
-            if labels.shape != (self.n_rows_,):
-                raise ValueError(
-                    f"groups has shape {labels.shape}; pass a label for each of the "
-                    f"{self.n_rows_} training rows, or a list of index arrays"
-                )
-            return [np.flatnonzero(labels == label) for label in np.unique(labels)]
-        checked = [self._check_rows(group) for group in groups]
-        for group in checked:
-            if len(np.unique(group)) < len(group):
-                raise ValueError("a group names the same row twice")
-        return checked
 
     def _as_output(self, values, columns, index):
         dense = getattr(self, "_sklearn_output_config", {}).get("transform", "default")

@@ -1,0 +1,70 @@
+"""Blocks of training rows and queries, sized to the working memory."""
+
+import numpy as np
+
+from ._blocks import block_length, blocks, map_threads
+
+
+class BlockWalk:
+    """Mixin of a fitted explainer: influences in blocks, never more than the memory allows."""
+
+    def _bind(self, target, query, y, part):
+        return self.effects_.bind_target(target, query[part], None if y is None else y[part])
+
+    def _all_rows(self, bound, out=None):
+        """Influences of all training rows on a bound target, into ``out``."""
+        if out is None:
+            out = np.empty((1, self.n_rows_))
+
+        def keep(rows, values):
+            if values is not None:
+                out[:, rows] = values
+
+        self._each_block(bound, keep, out)
+        return out
+
+    def _each_block(self, bound, use, out=None):
+        """Call ``use(rows, values)`` with the influences of every block of training rows."""
+        n_queries = len(bound.queries)
+        if self.method_.linear_target:
+            adjoint = self.effects_.adjoint(bound.pullback())
+            stored = out is not None and out.dtype == self._dtype
+            for rows in self._row_slices(n_queries, stored=stored):
+                if stored:
+                    self.effects_.linearised(adjoint, rows, out=out[:, rows])
+                else:
+                    use(rows, self.effects_.linearised(adjoint, rows))
+            return
+
+        def work(rows):
+            index = np.arange(rows.start, rows.stop)
+            values = bound.changes(self.effects_.outputs(bound.queries, index))
+            use(rows, values[None] if bound.target.scalar else values)
+
+        self._map_rows(work, self._row_slices(n_queries, in_cache=True))
+
+    def _map_rows(self, work, pieces):
+        """Do the pieces on every core where the method allows it, else one after the other."""
+        if self.effects_.threaded:
+            map_threads(work, pieces)
+        else:
+            for rows in pieces:
+                work(rows)
+
+    @property
+    def _dtype(self):
+        return getattr(self.objective_, "dtype", np.dtype(np.float64))
+
+    def _row_slices(self, n_queries, in_cache=False, stored=False):
+        objective = self.objective_
+        held = 0 if stored else 2 * n_queries * objective.n_outputs
+        per_row = 8 * (2 * objective.n_params + held)
+        length = block_length(per_row, self.batch_size, share=1 / 8)
+        if in_cache and self.batch_size is None:
+            width = n_queries * objective.n_outputs + objective.n_params
+            length = min(length, max(64, 2**22 // (8 * width)))
+        return blocks(self.n_rows_, length)
+
+    def _query_block(self, n_queries):
+        per_query = 4 * self._dtype.itemsize * self.effects_.adjoint_size
+        return block_length(per_query, share=1 / 8)
