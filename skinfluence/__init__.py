@@ -1,9 +1,18 @@
 """Influence functions for scikit-learn and skorch models: which rows did this?"""
 
+from ._config import config_context, get_config, set_config
 from .ensemble import EnsembleExplainer
 from .explainer import InfluenceExplainer
 from .store import GradientStore
 
 __version__ = "0.1.0"
 
-__all__ = ["EnsembleExplainer", "GradientStore", "InfluenceExplainer", "__version__"]
+__all__ = [
+    "EnsembleExplainer",
+    "GradientStore",
+    "InfluenceExplainer",
+    "__version__",
+    "config_context",
+    "get_config",
+    "set_config",
+]

@@ -4,12 +4,13 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import joblib
-from sklearn import get_config
 from threadpoolctl import ThreadpoolController
+
+from ._config import get_config
 
 
 def working_bytes():
-    """Bytes that one step may use for temporary blocks (scikit-learn's ``working_memory``)."""
+    """Bytes that one step may use for temporary blocks (the option ``working_memory``)."""
     return int(get_config()["working_memory"] * 2**20)
 
 

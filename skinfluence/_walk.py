@@ -11,10 +11,8 @@ class BlockWalk:
     def _bind(self, target, query, y, part):
         return self.effects_.bind_target(target, query[part], None if y is None else y[part])
 
-    def _all_rows(self, bound, out=None):
+    def _all_rows(self, bound, out):
         """Influences of all training rows on a bound target, into ``out``."""
-        if out is None:
-            out = np.empty((1, self.n_rows_))
 
         def keep(rows, values):
             if values is not None:

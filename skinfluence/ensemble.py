@@ -7,12 +7,13 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 
+from ._archive import Archived
 from ._blocks import block_length, blocks
 from ._top import TopValues
 from ._unwrap import check_new_start
 
 
-class EnsembleExplainer(TransformerMixin, BaseEstimator):
+class EnsembleExplainer(Archived, TransformerMixin, BaseEstimator):
     """Mean of the influences of several fits, for any method and solver.
 
     What a row does to one net depends on where its training started; the mean over nets is what

@@ -3,10 +3,13 @@
 import warnings
 from numbers import Integral
 
+import joblib
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import get_tags
+from sklearn.utils._metadata_requests import UNUSED
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import (
     _check_feature_names_in,
     _check_sample_weight,
@@ -14,11 +17,14 @@ from sklearn.utils.validation import (
     check_is_fitted,
 )
 
+from ._archive import Archived
 from ._blocks import blocks
 from ._checks import RowChecks
 from ._effects import as_rows, bind
 from ._follow import follow, innermost
 from ._groups import GroupInfluence
+from ._memory import check_memory
+from ._out import open_sink
 from ._top import TopInfluences, TopValues
 from ._unwrap import fit_estimator, transform, unwrap
 from ._walk import BlockWalk
@@ -32,7 +38,9 @@ from .targets import resolve_target
 HIGH_LEVERAGE = 0.9
 
 
-class InfluenceExplainer(GroupInfluence, BlockWalk, RowChecks, TransformerMixin, BaseEstimator):
+class InfluenceExplainer(
+    GroupInfluence, Archived, BlockWalk, RowChecks, TransformerMixin, BaseEstimator
+):
     """Influence of each training row on a fitted model's predictions, without refitting.
 
     The influence of row ``i`` on a quantity ``t`` is ``t(fit without row i) - t(fit with all
@@ -68,7 +76,8 @@ class InfluenceExplainer(GroupInfluence, BlockWalk, RowChecks, TransformerMixin,
         also "last_layer" (the head as a convex model on the features before it), or
         ``skinfluence.objectives.Net(...)`` with options, such as which parameters move.
     batch_size : int, optional
-        Training rows in a block; default from scikit-learn's ``working_memory``.
+        Training rows in a block; default from the option ``working_memory``, see
+        :func:`skinfluence.set_config`.
     n_jobs : int, optional
         Processes for refits.
     random_state : int, RandomState or None, default=None
@@ -114,6 +123,8 @@ class InfluenceExplainer(GroupInfluence, BlockWalk, RowChecks, TransformerMixin,
     >>> explainer.transform(X[500:], y[500:]).shape
     (69, 500)
     """
+
+    __metadata_request__transform = {"out": UNUSED}
 
     _parameter_constraints = {
         "estimator": [HasMethods("fit")],
@@ -169,7 +180,7 @@ class InfluenceExplainer(GroupInfluence, BlockWalk, RowChecks, TransformerMixin,
         self
         """
         self._validate_params()
-        index = getattr(X, "index", None)
+        index = getattr(X, "index", None)  # of a dataframe; a list's is a method
         X, y, sample_weight = self._check_training(X, y, sample_weight)
         self.estimator_ = fit_estimator(self.estimator, X, y, sample_weight)
         self._steps, final = unwrap(self.estimator_)
@@ -179,7 +190,7 @@ class InfluenceExplainer(GroupInfluence, BlockWalk, RowChecks, TransformerMixin,
         self._name_features(X)
         self.n_rows_ = self.objective_.n_rows
         self.gradient_norm_ = self.objective_.gradient_norm
-        self._index = index
+        self._index = None if index is None or callable(index) else np.asarray(index)
         self.target_ = None if self.target == "auto" else resolve_target(self.target, True)
         problem = Problem(
             self.objective_,
@@ -238,7 +249,7 @@ class InfluenceExplainer(GroupInfluence, BlockWalk, RowChecks, TransformerMixin,
             )
 
     # -- explaining ------------------------------------------------------------------------
-    def transform(self, X, y=None):
+    def transform(self, X, y=None, *, out=None):
         """Influence of each training row on each query.
 
         Parameters
@@ -246,20 +257,42 @@ class InfluenceExplainer(GroupInfluence, BlockWalk, RowChecks, TransformerMixin,
         X : array-like, dataframe or sparse of shape (n_queries, n_features)
         y : array-like of shape (n_queries,), optional
             Labels or targets of the queries; needed for the loss.
+        out : array of shape (n_queries, n_train) or path, optional
+            Where to write the result: an ndarray, a memmap or a zarr array; or a path that ends
+            in ``.zarr``, where a store is made. It is named ``PATH.part`` until it is whole, and
+            the same call goes on with what an interrupted one left there.
 
         Returns
         -------
-        ndarray of shape (n_queries, n_train)
+        ndarray of shape (n_queries, n_train), or ``out``
             Target without the row minus target with all rows. One row for a scalar target.
+
+        Raises
+        ------
+        MemoryError
+            If the result is larger than the memory that is free and there is no ``out``.
         """
         query, y = self._check_queries(X, y)
         target = resolve_target(self.target, y is not None)
-        if target.scalar:
-            return self._all_rows(self.effects_.bind_target(target, query, y))
-        out = np.empty((query.shape[0], self.n_rows_), query.dtype)
-        for part in blocks(query.shape[0], self._query_block(query.shape[0])):
-            self._all_rows(self._bind(target, query, y, part), out[part])
-        return out
+        if out is not None and _get_output_config("transform", self)["dense"] != "default":
+            raise ValueError("out= takes plain arrays: use set_output(transform='default')")
+        shape = (1 if target.scalar else query.shape[0], self.n_rows_)
+        dtype = np.float64 if target.scalar else query.dtype
+        sink = open_sink(out, shape, dtype, lambda: self._fingerprint(target, X, y))
+        for part in sink.parts(self._query_block(query.shape[0])):
+            if target.scalar:
+                bound = self.effects_.bind_target(target, query, y)
+            else:
+                bound = self._bind(target, query, y, part)
+            sink.done(part, self._all_rows(bound, sink.block(part)))
+        return sink.result()
+
+    def _fingerprint(self, target, X, y):
+        """A name of the numbers that ``transform`` gives."""
+        objective = self.objective_
+        fitted = [getattr(objective, name, None) for name in ("theta", "outputs")]
+        options = (self.get_params(deep=False), self.method_, target)
+        return joblib.hash([options, fitted, joblib.hash(X), y])
 
     def top_influences(self, X, y=None, *, k=10, by="magnitude"):
         """The training rows that matter most for each query.
@@ -382,6 +415,12 @@ class InfluenceExplainer(GroupInfluence, BlockWalk, RowChecks, TransformerMixin,
         """
         check_is_fitted(self)
         rows = self._check_rows(np.arange(self.n_rows_) if rows is None else rows)
+        n_params = self.objective_.n_params
+        check_memory(
+            8 * len(rows) * n_params,
+            f"an array of {len(rows)} rows by {n_params} parameters",
+            "Ask for fewer rows at a time",
+        )
         parts = [
             self.objective_.public_parameters(self.effects_.parameters(part))
             for part in self.effects_.row_blocks(rows)
@@ -525,5 +564,5 @@ class _Accumulate:
 
 def _row_names(index, n):
     """Index values of a training dataframe, else ``row_0``, ``row_1``, ..."""
-    labels = [f"row_{i}" for i in range(n)] if index is None or callable(index) else index
+    labels = [f"row_{i}" for i in range(n)] if index is None else index
     return np.array([str(label) for label in labels], dtype=object)

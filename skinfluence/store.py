@@ -108,6 +108,8 @@ class GradientStore(BaseEstimator):
         check_is_fitted(explainer)
         if not isinstance(self.n_components, numbers.Integral) or self.n_components < 1:
             raise ValueError(f"n_components={self.n_components!r} must be a positive integer")
+        if self.folder is not None and not isinstance(self.random_state, numbers.Integral):
+            raise ValueError("a store on disk needs an integer random_state to be opened again")
         objective = explainer.objective_
         check_unrestricted(objective, "GradientStore")
         product = curvature_operator(objective, self.curvature)
@@ -241,6 +243,7 @@ class GradientStore(BaseEstimator):
         else:
             Path(self.folder).mkdir(parents=True, exist_ok=True)
             path = Path(self.folder) / "gradients.npy"
+            (Path(self.folder) / "store.json").unlink(missing_ok=True)  # written last: whole again
             out = np.lib.format.open_memmap(path, "w+", np.float32, shape)
         for rows in blocks(shape[0], block_length(32 * gradients.shape[1], share=1 / 8)):
             out[rows] = self._projection(gradients.block(rows))
@@ -252,8 +255,6 @@ class GradientStore(BaseEstimator):
         np.savez(folder / "kernel.npz", kernel=self._kernel, theta=objective.theta)
         options = self.get_params() | {"damping_": self.damping_}
         options.pop("folder")
-        if not isinstance(options["random_state"], numbers.Integral):
-            raise ValueError("a store on disk needs an integer random_state to be opened again")
         (folder / "store.json").write_text(json.dumps(options))
 
     def _solved_queries(self, X, y):

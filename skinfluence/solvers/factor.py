@@ -8,6 +8,7 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.linalg.lapack import dpocon
 
 from .._blocks import one_blas_thread
+from .._memory import check_memory
 
 # Multiplications below which a solve is faster on one thread than shared out.
 SMALL_SOLVE = 10_000_000
@@ -35,6 +36,15 @@ class QuadraticBlock:
     gauge: np.ndarray | None = None
     repeats: int = 1
     _matrix: np.ndarray | None = None
+
+    def __post_init__(self):
+        side = self.size if self.primal else self.rows.n_rows
+        check_memory(
+            3 * 8 * side**2,
+            f"a Hessian of {self.size} parameters over {self.rows.n_rows} curvature rows, {side} "
+            f"by {side}, and its factor",
+            "Use fewer columns, or a linear skorch net with solver='cg'",
+        )
 
     @property
     def size(self):

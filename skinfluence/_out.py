@@ -1,0 +1,149 @@
+"""Where a matrix of influences is written: memory, a given array, or a store on disk."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from ._blocks import block_length, blocks
+from ._memory import check_memory
+
+# Entries of one chunk of a store made here.
+CHUNK = 2**21
+
+
+def open_sink(out, shape, dtype, fingerprint):
+    """Where to write a matrix of ``shape``, query rows first.
+
+    Parameters
+    ----------
+    out : None, array with ``__setitem__``, or path ending in ``.zarr``
+    shape : tuple of int
+    dtype : numpy dtype
+        Of an array or a store that is made here.
+    fingerprint : callable
+        Names the numbers that will be written; asked only for a store on disk.
+    """
+    if out is None:
+        check_memory(
+            shape[0] * shape[1] * np.dtype(dtype).itemsize,
+            f"an array of {shape[0]} queries by {shape[1]} training rows",
+            "Use top_influences or dataset_influence, which hold no such array, fewer queries at "
+            "a time, or out= with a memmap or the path of a zarr store",
+        )
+        return ArraySink(np.empty(shape, dtype))
+    if isinstance(out, str | os.PathLike):
+        return StoreSink(Path(out), shape, np.dtype(dtype), fingerprint())
+    for attribute in ("shape", "dtype", "__setitem__"):
+        if not hasattr(out, attribute):
+            raise TypeError(
+                f"out is a {type(out).__name__} without {attribute}: pass an array, a memmap, a "
+                "zarr array, or a path that ends in '.zarr'"
+            )
+    if tuple(out.shape) != tuple(shape):
+        raise ValueError(f"out has shape {tuple(out.shape)}; the influences have shape {shape}")
+    if np.dtype(out.dtype).kind != "f":
+        raise ValueError(f"out has dtype {out.dtype}; influences are floating-point numbers")
+    if not isinstance(out, np.ndarray):
+        return ChunkSink(out)
+    if not out.flags.writeable:
+        raise ValueError("out is read-only")
+    return ArraySink(out)
+
+
+class ArraySink:
+    """An array in memory or a memmap: blocks are computed in place."""
+
+    def __init__(self, out):
+        self.out = out
+
+    def parts(self, length):
+        """Slices of queries still to be done, at most ``length`` long."""
+        return blocks(len(self.out), length)
+
+    def block(self, part):
+        """Where the influences of these queries go."""
+        return self.out[part]
+
+    def done(self, part, values):
+        """These queries are complete."""
+
+    def result(self):
+        """All are complete."""
+        return self.out
+
+
+class ChunkSink:
+    """An array that is not numpy's: a block of queries is written when it is complete."""
+
+    first = 0
+
+    def __init__(self, out):
+        self.out = out
+
+    def parts(self, length):
+        """Slices of queries still to be done, ending with a chunk."""
+        chunk = (getattr(self.out, "chunks", None) or (1,))[0]
+        room = block_length(8 * self.out.shape[1], share=1 / 4)
+        aligned = max(1, min(length, room) // chunk) * chunk
+        for part in blocks(self.out.shape[0] - self.first, aligned):
+            yield slice(self.first + part.start, self.first + part.stop)
+
+    def block(self, part):
+        """A buffer."""
+        return np.empty((part.stop - part.start, self.out.shape[1]), self.out.dtype)
+
+    def done(self, part, values):
+        """Write the buffer."""
+        self.out[part] = values
+
+    def result(self):
+        """The array."""
+        return self.out
+
+
+class StoreSink(ChunkSink):
+    """A zarr store that is named ``PATH.part`` until it is whole, and can be gone on with.
+
+    Queries that are complete are counted in the store; a second call with the same fingerprint
+    starts after them.
+    """
+
+    def __init__(self, path, shape, dtype, fingerprint):
+        import zarr
+
+        if path.suffix != ".zarr":
+            raise ValueError(f"out={str(path)!r} must end in '.zarr'")
+        self.path, self.partial = path, path.with_name(path.name + ".part")
+        self.whole = path.exists()
+        if not self.whole and not self.partial.exists():
+            columns = min(shape[1], CHUNK)
+            self.out = zarr.create_array(
+                self.partial,
+                shape=shape,
+                dtype=dtype,
+                chunks=(min(shape[0], max(1, CHUNK // columns)), columns),
+                attributes={"fingerprint": fingerprint, "queries_done": 0},
+            )
+            return
+        found = path if self.whole else self.partial
+        self.out = zarr.open_array(found, mode="r+")
+        if self.out.attrs.get("fingerprint") != fingerprint:
+            raise ValueError(
+                f"{found} holds influences of another fit, method or set of queries: remove it "
+                "or choose another path"
+            )
+        self.first = self.out.attrs["queries_done"]
+
+    def done(self, part, values):
+        """Write the buffer, then count it."""
+        super().done(part, values)
+        self.out.attrs["queries_done"] = part.stop
+
+    def result(self):
+        """The store under its own name, open for reading."""
+        import zarr
+
+        if not self.whole:
+            os.rename(self.partial, self.path)
+        return zarr.open_array(self.path, mode="r")
