@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pytest
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
 from skinfluence import InfluenceExplainer
+from skinfluence.solvers import Direct
 from skinfluence.targets import Decision
 
 
@@ -255,3 +257,26 @@ def _append(X, i):
     if sparse.issparse(X):
         return sparse.vstack([X, X[[i]]]).tocsr()
     return np.vstack([X, X[[i]]])
+
+
+def check_damping(case):
+    """A damped direct solve is that with the dense damped Hessian, or is refused by name."""
+    objective = (
+        InfluenceExplainer(case.estimator).fit(case.X, case.y, case.sample_weight).objective_
+    )
+    parts = getattr(objective, "parts", [objective])
+    solver = Direct(damping=0.7)
+    if not all(hasattr(part, "quadratic_blocks") for part in parts):
+        with pytest.raises(TypeError, match="explicit quadratic blocks"):
+            solver.fit(objective)
+        return
+    if any(part.restricted for part in parts):
+        with pytest.raises(ValueError, match="damping=0.7 is not defined"):
+            solver.fit(objective)
+        return
+    V = objective.removal_gradients().block(np.arange(3)).T.astype(float)
+    solver.fit(objective)
+    for fitted, damping in ((solver, 0.7), (solver.with_damping(2.0), 2.0), (solver, 0.7)):
+        expected = np.linalg.solve(objective.hessian() + damping * np.eye(len(V)), V)
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(fitted.solve(V), expected, rtol=1e-7, atol=1e-9 * scale)

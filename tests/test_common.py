@@ -61,3 +61,8 @@ def test_sparse(case):
 @pytest.mark.parametrize("case", [case for case in CASES if case.ordered], ids=str)
 def test_methods_in_order(case):
     common.check_methods_agree_in_order(case)
+
+
+@every_case
+def test_damping(case):
+    common.check_damping(case)

@@ -25,8 +25,9 @@ class Objective:
     strictly_convex : bool
         Whether the minimiser is unique (up to a gauge that no output sees).
     restricted : bool
-        Whether only some parameters can move to first order (an L1 penalty holds the others at
-        zero): then the inverse is not that of the Hessian, and the direct solver alone knows it.
+        Whether only some parameters can move to first order (an L1 penalty holds others at zero,
+        rows at a kink of their loss hold combinations): then the inverse is not that of the
+        Hessian, and the direct solver alone knows it.
     """
 
     n_rows: int

@@ -80,6 +80,7 @@ class KinkedObjective(LinearObjective):
 
     # With few pinned rows one Newton step (the span rule) is far off; the optimum costs little.
     default_method = "exact"
+    restricted = True
     dual = None
     pinned = None
 

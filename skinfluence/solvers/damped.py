@@ -117,7 +117,7 @@ def check_unrestricted(objective, name):
             )
     if any(part.restricted for _, part in parts_of(objective)):
         raise TypeError(
-            f"{name} inverts the whole Hessian, but an L1 penalty holds parameters at zero; use "
+            f"{name} inverts the whole Hessian, but an L1 penalty or a kink holds parameters; use "
             "solver='direct', which inverts it on the others"
         )
 

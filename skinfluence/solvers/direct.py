@@ -61,7 +61,9 @@ class Direct(Solver):
         """Factorise the Hessian of ``objective`` at its minimum."""
         if self.form not in FORMS:
             raise ValueError(f"form={self.form!r} is not one of {FORMS}")
-        if hasattr(objective, "quadratic_blocks"):
+        if all(
+            hasattr(part, "quadratic_blocks") for part in getattr(objective, "parts", [objective])
+        ):
             self._check_convex(objective)
         elif hasattr(objective, "curvature_product"):
             self._fit_net(objective)
@@ -96,6 +98,13 @@ class Direct(Solver):
                 f"{type(objective).__name__} follows from its shape"
             )
 
+    def _check_damped(self, objective):
+        if any(part.restricted for part in getattr(objective, "parts", [objective])):
+            raise ValueError(
+                f"damping={self.damping!r} is not defined for {type(objective).__name__}, where "
+                "an L1 penalty or a kink holds some of the parameters; use damping='auto'"
+            )
+
     def _fit_net(self, objective):
         from .dense import DualNet, PrimalNet
 
@@ -128,8 +137,8 @@ class Direct(Solver):
             )
         self.blocks_ = objective.quadratic_blocks()
         if self.damping_:
-            for block in self.blocks_:
-                block.penalty = block.penalty + self.damping_
+            self._check_damped(objective)
+            self.blocks_ = [block.damped(self.damping_) for block in self.blocks_]
             self.factors_ = [block.factorise() for block in self.blocks_]
         else:
             self.factors_ = objective.factorise_blocks(self.blocks_)

@@ -1,6 +1,6 @@
 """Factorised quadratic forms ``Λ + BᵀB``: primal (Cholesky) or dual (Woodbury), by size."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,14 @@ class QuadraticBlock:
             self._matrix = self.rows.gram()
             self._matrix[np.diag_indices_from(self._matrix)] += self.penalty
         return self._matrix
+
+    def damped(self, damping):
+        """Another block, with ``damping`` added to the diagonal."""
+        out = replace(self, penalty=self.penalty + damping, _matrix=None)
+        if self._matrix is not None:
+            out._matrix = self._matrix.copy()
+            out._matrix[np.diag_indices_from(out._matrix)] += damping
+        return out
 
     def length(self, direction):
         """Length of a direction in the norm of the Hessian."""
