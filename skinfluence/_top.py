@@ -1,5 +1,6 @@
 """The largest values of each query over streamed blocks of columns."""
 
+from numbers import Integral
 from threading import Lock
 
 import numpy as np
@@ -13,6 +14,14 @@ class TopInfluences(Bunch):
     def values(self):
         """Influences, most influential first."""
         return self["values"]
+
+
+def check_top(k, by, n_rows):
+    """Refuse an order that is not known, or more rows than there are."""
+    if by not in ("magnitude", "helpful", "harmful"):
+        raise ValueError(f"by={by!r} is not one of 'magnitude', 'helpful', 'harmful'")
+    if not isinstance(k, Integral) or not 1 <= k <= n_rows:
+        raise ValueError(f"k={k!r} must be an integer between 1 and {n_rows}")
 
 
 class TopValues:

@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._archive import Archived
 from ._blocks import block_length, blocks
-from ._top import TopValues
+from ._top import TopValues, check_top
 from ._unwrap import check_new_start
 
 
@@ -121,10 +121,7 @@ class EnsembleExplainer(Archived, TransformerMixin, BaseEstimator):
             ``indices`` and ``values`` of shape (n_queries, k), most influential first.
         """
         check_is_fitted(self)
-        if by not in ("magnitude", "helpful", "harmful"):
-            raise ValueError(f"by={by!r} is not one of 'magnitude', 'helpful', 'harmful'")
-        if not 1 <= k <= self.n_rows_:
-            raise ValueError(f"k={k!r} must lie between 1 and {self.n_rows_}")
+        check_top(k, by, self.n_rows_)
         parts = []
         for part in blocks(len(X), block_length(16 * self.n_rows_, share=1 / 8)):
             values = self.transform(X[part], None if y is None else y[part])

@@ -20,12 +20,14 @@ from sklearn.utils.validation import (
 from ._archive import Archived
 from ._blocks import blocks
 from ._checks import RowChecks
+from ._distributed import fit_sharded, on_shards
 from ._effects import as_rows, bind
 from ._follow import follow, innermost
 from ._groups import GroupInfluence
 from ._memory import check_memory
 from ._out import open_sink
-from ._top import TopInfluences, TopValues
+from ._partitions import is_dask
+from ._top import TopInfluences, TopValues, check_top
 from ._unwrap import fit_estimator, transform, unwrap
 from ._walk import BlockWalk
 from .methods import Problem
@@ -170,7 +172,11 @@ class InfluenceExplainer(
 
         Parameters
         ----------
-        X : array-like, dataframe or sparse of shape (n_train, n_features)
+        X : array-like, dataframe, sparse or dask collection of shape (n_train, n_features)
+            Over a dask collection the estimator is a fitted one, on a sample perhaps: Newton steps
+            over all partitions bring it to its optimum. It must be a linear predictor with a
+            quadratic penalty whose rows are counted independently of each other. Results, one
+            column a training row, are then dask arrays.
         y : array-like of shape (n_train,) or (n_train, n_targets)
         sample_weight : array-like of shape (n_train,), optional
             Weights the estimator is fitted with; for a frozen estimator those it was fitted with.
@@ -180,6 +186,9 @@ class InfluenceExplainer(
         self
         """
         self._validate_params()
+        if is_dask(X):
+            return fit_sharded(self, X, y, sample_weight)
+        self._shards = None
         index = getattr(X, "index", None)  # of a dataframe; a list's is a method
         X, y, sample_weight = self._check_training(X, y, sample_weight)
         self.estimator_ = fit_estimator(self.estimator, X, y, sample_weight)
@@ -249,6 +258,7 @@ class InfluenceExplainer(
             )
 
     # -- explaining ------------------------------------------------------------------------
+    @on_shards
     def transform(self, X, y=None, *, out=None):
         """Influence of each training row on each query.
 
@@ -294,6 +304,7 @@ class InfluenceExplainer(
         options = (self.get_params(deep=False), self.method_, target)
         return joblib.hash([options, fitted, joblib.hash(X), y])
 
+    @on_shards
     def top_influences(self, X, y=None, *, k=10, by="magnitude"):
         """The training rows that matter most for each query.
 
@@ -311,11 +322,8 @@ class InfluenceExplainer(
             ``indices`` and ``values`` of shape (n_queries, k), most influential first. The full
             (n_queries, n_train) array is never held.
         """
-        if by not in ("magnitude", "helpful", "harmful"):
-            raise ValueError(f"by={by!r} is not one of 'magnitude', 'helpful', 'harmful'")
         query, y = self._check_queries(X, y)
-        if not isinstance(k, Integral) or not 1 <= k <= self.n_rows_:
-            raise ValueError(f"k={k!r} must be an integer between 1 and {self.n_rows_}")
+        check_top(k, by, self.n_rows_)
         target = resolve_target(self.target, y is not None)
         parts = []
         for part in blocks(query.shape[0], self._query_block(query.shape[0])):
@@ -332,6 +340,7 @@ class InfluenceExplainer(
         indices, values = (np.concatenate(piece) for piece in zip(*parts, strict=True))
         return TopInfluences(indices=indices, values=values)
 
+    @on_shards
     def dataset_influence(self, X, y=None, *, sample_weight=None):
         """Influence of each training row on the mean target over a set of queries.
 
@@ -368,6 +377,7 @@ class InfluenceExplainer(
                 total[rows] = self.effects_.linearised(adjoint, rows)[0]
         return total
 
+    @on_shards
     def self_influence(self, target="loss"):
         """Influence of each training row on itself: leave-one-out loss minus fitted loss.
 
@@ -399,6 +409,7 @@ class InfluenceExplainer(
         self._map_rows(work, self._row_slices(1, in_cache=True))
         return out
 
+    @on_shards
     def parameter_influence(self, rows=None):
         """Parameters without each row minus fitted parameters.
 
@@ -493,6 +504,8 @@ class InfluenceExplainer(
         The largest eigenvalue of ``S_i A_i`` with several outputs.
         """
         check_is_fitted(self)
+        if self._shards is not None:
+            return self._shards.leverages()
         if self._leverage is None:
             parts = [
                 self.objective_.output_leverages(self.solver_, rows)

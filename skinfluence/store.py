@@ -11,7 +11,7 @@ from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from ._blocks import block_length, blocks
-from ._top import TopValues
+from ._top import TopValues, check_top
 from .solvers.damped import (
     check_unrestricted,
     curvature_operator,
@@ -203,11 +203,8 @@ class GradientStore(BaseEstimator):
         Bunch
             ``indices`` and ``values`` of shape (n_queries, k), most influential first.
         """
-        if by not in ("magnitude", "helpful", "harmful"):
-            raise ValueError(f"by={by!r} is not one of 'magnitude', 'helpful', 'harmful'")
         solved = self._solved_queries(X, y)
-        if not isinstance(k, numbers.Integral) or not 1 <= k <= len(self.gradients_):
-            raise ValueError(f"k={k!r} must be an integer between 1 and {len(self.gradients_)}")
+        check_top(k, by, len(self.gradients_))
         top = TopValues(len(solved), k, by)
         for rows in self._row_blocks(8 * len(solved)):
             top.update(rows, solved @ self.gradients_[rows].T)

@@ -165,30 +165,36 @@ class FoldModel:
     # -- what the estimator would answer ---------------------------------------------------
     def responses(self, Z, method):
         """``estimator.method`` for outputs ``Z`` of shape (m, n_outputs), shape and dtype kept."""
-        if not hasattr(self.estimator, method):
-            getattr(self.estimator, method)  # scikit-learn's own AttributeError
-        head = self.objective.head
-        if head.classes is not None and method == "predict":
-            index = (Z[:, 0] > 0).astype(np.intp) if Z.shape[1] == 1 else Z.argmax(axis=1)
-            return head.classes[index]
-        like = self._template(method)
-        if method == "decision_function":
-            values = Z
-        elif method == "predict_proba":
-            values = head.proba(Z)
-        elif method == "predict_log_proba":
-            values = np.log(head.proba(Z))
-        else:
-            index = range(1 if like.ndim == 1 else like.shape[1])
-            values = np.column_stack([head.decision(Z, np.full(len(Z), k)) for k in index])
-        return values.reshape(len(Z), *like.shape[1:]).astype(like.dtype, copy=False)
-
-    def _template(self, method):
         if not hasattr(self, "_templates"):
             self._templates = {}
         if method not in self._templates:
-            self._templates[method] = getattr(self.estimator, method)(_safe_indexing(self.X, [0]))
-        return self._templates[method]
+            self._templates[method] = template(self.estimator, _safe_indexing(self.X, [0]), method)
+        return responses(self.objective.head, Z, method, self._templates[method])
+
+
+def template(estimator, row, method):
+    """``estimator.method`` at one row: what :func:`responses` is to look like."""
+    return np.asarray(getattr(estimator, method)(row))
+
+
+def responses(head, Z, method, like):
+    """What an estimator's ``method`` gives for outputs ``Z`` of shape (m, n_outputs).
+
+    Shape and dtype are those of ``like``, its answer at one row.
+    """
+    if head.classes is not None and method == "predict":
+        index = (Z[:, 0] > 0).astype(np.intp) if Z.shape[1] == 1 else Z.argmax(axis=1)
+        return head.classes[index]
+    if method == "decision_function":
+        values = Z
+    elif method == "predict_proba":
+        values = head.proba(Z)
+    elif method == "predict_log_proba":
+        values = np.log(head.proba(Z))
+    else:
+        index = range(1 if like.ndim == 1 else like.shape[1])
+        values = np.column_stack([head.decision(Z, np.full(len(Z), k)) for k in index])
+    return values.reshape(len(Z), *like.shape[1:]).astype(like.dtype, copy=False)
 
 
 def check_approximation(approximation):

@@ -11,7 +11,9 @@ from sklearn.metrics import check_scoring
 from sklearn.utils import indexable
 from sklearn.utils.validation import _check_method_params
 
+from .._partitions import is_dask
 from ._bounds import fold_error_bounds
+from ._dask import left_out_rows
 from ._folds import make_folds, route, splitter
 from ._model import FoldModel, check_approximation
 from ._moved import MovedEstimator
@@ -43,7 +45,9 @@ def cross_val_predict(
     estimator : estimator
         A supported model, or a Pipeline over one. It is cloned and fitted once on all rows; a
         fitted model in a ``FrozenEstimator`` must have been fitted on ``X`` and ``y``.
-    X : array-like, dataframe or sparse of shape (n_samples, n_features)
+    X : array-like, dataframe, sparse or dask collection of shape (n_samples, n_features)
+        Over a dask collection the estimator is a fitted one, ``cv`` is None, and a dask array
+        comes back.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
     groups : array-like of shape (n_samples,), optional
         Given to the splitter.
@@ -100,6 +104,10 @@ def cross_val_predict(
     (442,)
     """
     check_approximation(approximation)
+    if is_dask(X):
+        return left_out_rows(
+            estimator, X, y, groups, cv, params, method, approximation, preprocessing
+        )
     X, y = indexable(X, y)
     cv = splitter(cv, y, estimator)
     if approximation == "refit":

@@ -2,6 +2,7 @@
 
 import warnings
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,18 @@ from .rules import RemovalRule
 
 # Rows of a block whose product with a small matrix is wanted while it is still in cache.
 CACHED_ROWS = 1024
+
+_as_fitted = ContextVar("as_fitted", default=False)
+
+
+@contextmanager
+def as_fitted():
+    """Objectives made inside stay at the estimator's parameters."""
+    token = _as_fitted.set(True)
+    try:
+        yield
+    finally:
+        _as_fitted.reset(token)
 
 
 @dataclass
@@ -86,11 +99,12 @@ class LinearObjective(Objective):
         self.n_params = self.n_outputs * self.d
         self.rule = RemovalRule(self.n_rows) if rule is None else rule
         self.feature_names = feature_names
+        self.class_counts = None  # of all rows, where these are only some of them
         self.rank_deficient = False
         self._block = None
         self.strictly_convex = True
         theta = theta.astype(np.float64).ravel()
-        if polish:
+        if polish and not _as_fitted.get():
             self._polish(theta)
         else:
             self._set_theta(theta)
@@ -438,7 +452,9 @@ class LinearObjective(Objective):
         if self.head.classes is None:
             return np.empty(0, dtype=np.intp)
         present = self.weights > 0
-        counts = np.bincount(self.head_targets[present], minlength=len(self.head.classes))
+        counts = self.class_counts
+        if counts is None:
+            counts = np.bincount(self.head_targets[present], minlength=len(self.head.classes))
         return np.flatnonzero(present & (counts[self.head_targets] == 1))
 
     # -- parameters ------------------------------------------------------------------------
