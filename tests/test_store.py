@@ -159,3 +159,22 @@ def test_refusals(linear, net, tmp_path):
         store.top_influences(*TEST, by="best")
     with pytest.raises(ValueError, match="not positive definite"):
         GradientStore(10_000, damping=0.0, curvature="hessian").fit(net)
+
+
+def test_an_interrupted_store_does_not_read_as_whole(linear, tmp_path, monkeypatch):
+    store = GradientStore(n_components=20, folder=tmp_path)
+    store.fit(linear)
+    GradientStore.open(tmp_path, linear)
+    whole, calls = Projection.__call__, []
+
+    def interrupted(self, G):
+        calls.append(len(G))
+        if len(calls) == 40:
+            raise KeyboardInterrupt
+        return whole(self, G)
+
+    monkeypatch.setattr(Projection, "__call__", interrupted)
+    with config_context(working_memory=0.1), pytest.raises(KeyboardInterrupt):
+        GradientStore(n_components=20, folder=tmp_path).fit(linear)
+    with pytest.raises(ValueError, match="holds no gradient store"):
+        GradientStore.open(tmp_path, linear)

@@ -173,6 +173,11 @@ class LinearObjective(Objective):
         start, first_norm, decrement, value = theta, None, np.inf, None
         for n_steps in range(max_iter + 1):  # noqa: B007
             Z, gradient, block = self.local_model(theta, weights, rho)
+            if not np.isfinite(gradient).all():
+                raise ValueError(
+                    "the gradient is not finite at the estimator's parameters: its fit diverged. "
+                    "Scale the columns and the targets, or raise max_iter"
+                )
             norm = float(np.abs(gradient).max(initial=0.0))
             first_norm = norm if first_norm is None else first_norm
             factor = self._factor(block)
