@@ -66,6 +66,10 @@ def config_context(*, working_memory=None):
     working_memory : float, optional
         As for :func:`set_config`.
 
+    Yields
+    ------
+    None
+
     Examples
     --------
     >>> import skinfluence

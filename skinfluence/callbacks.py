@@ -35,6 +35,12 @@ class Checkpoint:
         Parameters and buffers by name; None when they are on disk.
     path : str or None
         The file that has them.
+
+    Examples
+    --------
+    >>> from skinfluence.callbacks import Checkpoint
+    >>> Checkpoint(epoch=3, optimizer="Adam").follows_gradient
+    False
     """
 
     epoch: int
@@ -51,7 +57,12 @@ class Checkpoint:
         return self.optimizer in GRADIENT_STEPS
 
     def load(self):
-        """Parameters and buffers by name."""
+        """Parameters and buffers by name.
+
+        Returns
+        -------
+        dict of str to tensor
+        """
         if self.state is not None:
             return self.state
         from safetensors.torch import load_file
@@ -98,7 +109,12 @@ class TracInCheckpoint(Callback):
         self.folder = folder
 
     def initialize(self):
-        """Forget an earlier training."""
+        """Forget an earlier training.
+
+        Returns
+        -------
+        self
+        """
         if isinstance(self.epochs, numbers.Integral):
             if self.epochs < 1:
                 raise ValueError(f"epochs={self.epochs!r} must be positive, or a list of epochs")
@@ -181,6 +197,19 @@ def load_checkpoints(folder):
     Returns
     -------
     list of Checkpoint
+
+    Raises
+    ------
+    ValueError
+        If the folder holds none.
+
+    Examples
+    --------
+    >>> from skinfluence.callbacks import load_checkpoints
+    >>> load_checkpoints("nowhere")
+    Traceback (most recent call last):
+        ...
+    ValueError: nowhere has no checkpoints.json: TracInCheckpoint(folder=...) writes it
     """
     folder = Path(folder)
     if not (folder / INDEX).is_file():

@@ -175,7 +175,17 @@ class EnsembleExplainer(Archived, TransformerMixin, BaseEstimator):
         return self._mean(lambda member: member.group_influence(groups, X, y))
 
     def get_feature_names_out(self, input_features=None):
-        """Names of the columns of ``transform``: the training rows."""
+        """Names of the columns of ``transform``: the training rows.
+
+        Parameters
+        ----------
+        input_features : None
+            Not used; part of scikit-learn's interface.
+
+        Returns
+        -------
+        ndarray of str objects
+        """
         check_is_fitted(self)
         return self.explainers_[0].get_feature_names_out(input_features)
 

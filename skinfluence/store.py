@@ -161,7 +161,16 @@ class GradientStore(BaseEstimator):
         return store
 
     def with_damping(self, damping):
-        """This store with another damping; projected gradients and curvature are shared."""
+        """This store with another damping; projected gradients and curvature are shared.
+
+        Parameters
+        ----------
+        damping : float or "auto"
+
+        Returns
+        -------
+        GradientStore
+        """
         other = GradientStore(**(self.get_params() | {"damping": damping, "folder": None}))
         vars(other).update({k: v for k, v in vars(self).items() if k not in other.get_params()})
         objective = self.explainer_.objective_
