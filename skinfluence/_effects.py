@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 from sklearn.utils import check_array
 
+from ._follow import check_preprocessing
 from .methods import resolve_method
 from .methods.exact import exact_effects
 from .methods.newton import newton_effects
@@ -19,8 +20,7 @@ def as_rows(X):
 
 def check_steps(steps, preprocessing, stacklevel=4):
     """Say what happens to a pipeline's earlier steps: kept, kept with a warning, or refused."""
-    if preprocessing not in ("auto", "frozen", "refit"):
-        raise ValueError(f"preprocessing={preprocessing!r} is not one of 'auto', 'frozen', 'refit'")
+    check_preprocessing(preprocessing)
     frozen = [name for name, _ in steps]
     if not frozen or preprocessing == "frozen":
         return

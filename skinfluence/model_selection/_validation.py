@@ -15,7 +15,8 @@ from .._partitions import is_dask
 from ._bounds import fold_error_bounds
 from ._dask import left_out_rows
 from ._folds import make_folds, route, splitter
-from ._model import FoldModel, check_approximation
+from ._followed import fold_model
+from ._model import check_approximation
 from ._moved import MovedEstimator
 from ._scores import pointwise
 
@@ -242,6 +243,11 @@ def cross_validate(
     start = time.perf_counter()
     folds = make_folds(cv, X, y, routed.splitter.split)
     model = fit_model(estimator, X, y, routed.estimator.fit, approximation, preprocessing)
+    if return_error_bound and model.followed:
+        raise ValueError(
+            "return_error_bound is not known where a pipeline's steps move with the folds: pass "
+            "preprocessing='frozen'"
+        )
     out = fold_scores(model, estimator, X, y, folds, scorer, routed, options, start)
     if return_error_bound:
         out["error_bound"] = fold_error_bounds(model, folds)
@@ -340,7 +346,7 @@ def fit_model(estimator, X, y, fit_params, approximation, preprocessing):
     fitted = estimator
     if not isinstance(estimator, FrozenEstimator):
         fitted = clone(estimator).fit(X, y, **fit_params)
-    return FoldModel(fitted, X, y, approximation, preprocessing, fit_params)
+    return fold_model(fitted, X, y, approximation, preprocessing, fit_params)
 
 
 def leave_one_out_scores(model, scorer, y, start):
@@ -374,13 +380,7 @@ def _fold_outputs(model, folds):
     usual = all(len(rows) and model.movable(rows) for rows in folds.removed)
     if folds.unusual or not usual:
         return None
-    moves = _tried(model, lambda: model.moves(folds.removed))
-    if moves is None:
-        return None
-    out = np.empty((model.n_rows, model.objective.n_outputs))
-    for move, (_, test) in zip(moves, folds.splits, strict=True):
-        out[test] = model.outputs(model.objective.training_queries(test), move)
-    return out
+    return _tried(model, lambda: model.fold_outputs(folds))
 
 
 def _tried(model, work):

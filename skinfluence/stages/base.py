@@ -7,6 +7,7 @@ import numpy as np
 from scipy import sparse
 from sklearn import get_config
 from sklearn.base import clone
+from sklearn.utils.metadata_routing import get_routing_for_object
 
 
 class Stage:
@@ -168,11 +169,8 @@ def routed_weight(step, sample_weight):
     """The weights that a step's ``fit`` received: only under metadata routing, and if asked."""
     if sample_weight is None or not get_config()["enable_metadata_routing"]:
         return None
-    if not hasattr(step, "get_metadata_routing"):
-        return None
-    requests = getattr(step.get_metadata_routing(), "fit", None)
-    asked = getattr(requests, "requests", {}).get("sample_weight")
-    return sample_weight if asked is True else None
+    asked = get_routing_for_object(step).consumes("fit", ["sample_weight"])
+    return sample_weight if asked else None
 
 
 def refitted(stage, X, keep):
