@@ -6,9 +6,11 @@ import numpy as np
 from sklearn.utils import check_array
 
 from ._follow import check_preprocessing
+from ._unwrap import transform
 from .methods import resolve_method
 from .methods.exact import exact_effects
 from .methods.newton import newton_effects
+from .objectives.stacked import RawRows, StackedObjective
 from .solvers import resolve_solver
 from .solvers.base import fitted_solver
 
@@ -16,6 +18,11 @@ from .solvers.base import fitted_solver
 def as_rows(X):
     """Rows as an objective takes them: float, C-ordered or CSR."""
     return check_array(X, accept_sparse="csr", dtype=[np.float64, np.float32])
+
+
+def query_rows(objective, steps, X):
+    """Raw rows as the objective's queries take them."""
+    return RawRows(X) if isinstance(objective, StackedObjective) else as_rows(transform(steps, X))
 
 
 def check_steps(steps, preprocessing, stacklevel=4):

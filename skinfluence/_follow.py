@@ -15,7 +15,7 @@ from .stages import Chain
 LARGEST = 2e11
 
 
-def follow(steps, final, X, y, sample_weight, preprocessing, make):
+def follow(steps, final, X, y, sample_weight, preprocessing, make, *, smooth=False):
     """The objective of a pipeline's last step, stacked on the stages that are followed.
 
     Parameters
@@ -27,6 +27,8 @@ def follow(steps, final, X, y, sample_weight, preprocessing, make):
     preprocessing : {"auto", "frozen", "refit"}
     make : callable
         From the rows handed on to ``(objective, rows)`` of the last step.
+    smooth : bool, default=False
+        Whether derivatives in the rows' weights are wanted: order statistics have none.
 
     Returns
     -------
@@ -45,6 +47,8 @@ def follow(steps, final, X, y, sample_weight, preprocessing, make):
     elif chain.n_params and inner.n_params * inner.n_rows * rows.shape[1] > LARGEST:
         supported, reason = False, f"{rows.shape[1]} columns are too many to follow rows through"
         held = [(name, reason) for name, _ in steps]
+    elif smooth and chain.rough:
+        supported, held = False, [(name, _why_rough(g)) for name, g in chain.named()]
     if held:
         tell_held(held, preprocessing)
     moving = chain.n_params > 0 or chain.jumps
@@ -90,6 +94,12 @@ def problem_for(objective, estimator, X, rows, y, sample_weight):
     if isinstance(objective, StackedObjective):
         return Problem(objective, None, innermost(estimator), X, y, sample_weight)
     return Problem(objective, None, unwrap(estimator)[1], rows, y, sample_weight)
+
+
+def _why_rough(stage):
+    if stage.rough:
+        return "it looks numbers up, which have no derivative in a row's weight"
+    return "another step has no derivative in a row's weight"
 
 
 def _cross_fits(step):

@@ -11,13 +11,13 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.metadata_routing import process_routing
 
 from .._blocks import block_length, blocks
-from .._effects import as_rows, bind, most_accurate
+from .._effects import as_rows, bind, most_accurate, query_rows
 from .._follow import follow, problem_for
-from .._unwrap import transform, unwrap, weight_name
+from .._unwrap import unwrap, weight_name
 from ..methods.exact import Exact
 from ..methods.joint import has_joint_minima, joint_minima
 from ..objectives import objective_for
-from ..objectives.stacked import RawRows, StackedObjective
+from ..objectives.stacked import StackedObjective
 
 # Outputs of the rows after a fold is removed, relative to how far the removal moves them.
 FOLD_ACCURACY = 1e-8
@@ -183,9 +183,7 @@ class FoldModel:
 
     def queries(self, X):
         """Queries at raw rows."""
-        if self.followed:
-            return self.objective.queries(RawRows(X))
-        return self.objective.queries(as_rows(transform(self.steps, X)))
+        return self.objective.queries(query_rows(self.objective, self.steps, X))
 
     def training_queries(self, rows):
         """Queries at some of the training rows."""

@@ -35,6 +35,8 @@ class Stage:
         Whether :meth:`pull_params` on the training rows costs no more than one product.
     jumps : bool
         Whether a refit without a row can change the outputs by a jump that ``η`` does not hold.
+    rough : bool
+        Whether :meth:`derivatives` are removals, as ``η`` has no derivative in a row's weight.
     outputs : array
         What the step handed on at training time.
     held : list of (str, str)
@@ -44,6 +46,7 @@ class Stage:
     n_params = 0
     flat = True
     jumps = False
+    rough = False
 
     def __init__(self, step, X, y=None, sample_weight=None):
         if getattr(step, "copy", True) is False:  # it would overwrite the rows kept here
