@@ -1,5 +1,7 @@
 """Optima of a linear predictor without groups of rows: as many Newton steps as they need."""
 
+import copy
+
 import numpy as np
 from scipy.linalg import LinAlgError
 
@@ -23,7 +25,7 @@ def has_joint_minima(objective):
     return all(is_smooth(part) for part in getattr(objective, "parts", [objective]))
 
 
-def joint_minima(objective, groups, tol):
+def joint_minima(objective, groups, tol, factors=None):
     """``θ`` without each group minus ``θ̂``, shape (g, n_params).
 
     Parameters
@@ -33,25 +35,33 @@ def joint_minima(objective, groups, tol):
     tol : float
         Certified accuracy of the outputs of the training rows, relative to how far the removal
         moves them: steps shrink geometrically, and stop when the rest of the series is below it.
+    factors : ndarray of shape (g, d), optional
+        Of the penalty on each column without each group.
     """
     if isinstance(objective, IndependentOutputs):
-        return np.concatenate([joint_minima(part, groups, tol) for part in objective.parts], axis=1)
+        parts = [joint_minima(part, groups, tol, factors) for part in objective.parts]
+        return np.concatenate(parts, axis=1)
+    if factors is None:
+        factors = np.ones((len(groups), 1))
     per_group = 32 * objective.n_rows * objective.n_outputs + 8 * objective.n_params
     parts = blocks(len(groups), block_length(per_group, share=1 / 4))
-    return np.concatenate([_Block(objective, groups[part], tol).solve() for part in parts])
+    return np.concatenate(
+        [_Block(objective, groups[part], tol, factors[part]).solve() for part in parts]
+    )
 
 
 class _Block:
     """Groups removed side by side, their outputs from one matrix product."""
 
-    def __init__(self, objective, groups, tol):
+    def __init__(self, objective, groups, tol, factors):
         self.objective, self.groups, self.tol = objective, groups, tol
         rule = objective.rule
         self.weights = np.empty((objective.n_rows, len(groups)))
-        self.rho = np.empty(len(groups))
+        self.penalty = np.empty((len(groups), *objective.penalty.shape))
         for g, rows in enumerate(groups):
             objective.check_removable(rows)
-            phi, self.rho[g] = rule.joint_factors(rows)
+            phi, rho = rule.joint_factors(rows)
+            self.penalty[g] = rho * factors[g] * objective.penalty
             self.weights[:, g] = objective.weights * phi[rule.groups]
             self.weights[rows, g] = 0.0
 
@@ -79,8 +89,7 @@ class _Block:
             last[active] = size
             active = active[~done & ~failing]
         for g in slow:
-            fit = objective.minimise(objective.theta, self.weights[:, g], self.rho[g])
-            theta[g] = fit.theta
+            theta[g] = self._penalised(g).minimise(objective.theta, self.weights[:, g]).theta
         return theta - objective.theta
 
     def _steps(self, theta, Z, active, factors):
@@ -90,7 +99,7 @@ class _Block:
         slopes *= self.weights[:, active, None]
         gradient = objective.design.tdot(slopes.reshape(n, -1))
         gradient = gradient.T.reshape(len(active), K * d)
-        gradient += self.rho[active, None] * objective.penalty.ravel() * theta
+        gradient += self.penalty[active].reshape(gradient.shape) * theta
         repeats = K if objective.loss.scalar else 1
         steps = [
             solve_repeated(factors[g], right[:, None], repeats)
@@ -98,21 +107,29 @@ class _Block:
         ]
         return np.array(steps).reshape(len(active), K, d)
 
+    def _penalised(self, g):
+        """The objective with the penalty of a group."""
+        out = copy.copy(self.objective)
+        out.penalty = self.penalty[g]
+        return out
+
     def _quadratics(self):
         """Factored Hessians without each group, at the full fit."""
-        full = self.objective.quadratic(self.objective.theta)
-        downdate = self.objective.rule.trivial and full.size <= full.rows.n_rows
+        objective = self.objective
+        full = objective.quadratic(objective.theta)
+        downdate = objective.rule.trivial and full.size <= full.rows.n_rows
         matrix = full.matrix() if downdate else None
         factors = []
         for g, rows in enumerate(self.groups):
             try:
-                if downdate and 2 * len(rows) <= self.objective.n_rows:
-                    own, _ = self.objective.curvature_rows(rows)
-                    factors.append(PrimalFactor(matrix - own.gram(), full.gauge))
+                if downdate and 2 * len(rows) <= objective.n_rows:
+                    own, _ = objective.curvature_rows(rows)
+                    left = matrix - own.gram()
+                    part = self.penalty[g, : len(full.penalty) // objective.d].ravel()
+                    left[np.diag_indices_from(left)] += part - full.penalty
+                    factors.append(PrimalFactor(left, full.gauge))
                 else:
-                    block = self.objective.quadratic(
-                        self.objective.theta, self.weights[:, g], self.rho[g]
-                    )
+                    block = self._penalised(g).quadratic(objective.theta, self.weights[:, g])
                     factors.append(block.factorise())
             except LinAlgError as error:
                 raise ValueError(

@@ -20,7 +20,8 @@ from ._followed import fold_model
 from ._model import final_weight
 from ._refine import check_refinable, leave_one_out_loss
 from ._scores import scorer_parts
-from ._validation import cross_validate, fit_model, fold_scores
+from ._start import fit_model
+from ._validation import cross_validate, fold_scores
 
 # Penalties a fit can be followed along, and whether more of it means more regularisation.
 PENALTIES = {"C": False, "alpha": True}

@@ -1,20 +1,24 @@
 """Training folds in which every step of a pipeline is fitted anew, and the last one moved to."""
 
 import numpy as np
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
 from sklearn.utils import _safe_indexing
 
 from .._blocks import working_bytes
 from .._follow import not_followed_into, tell_held
 from .._unwrap import unwrap
+from ..methods.joint import has_joint_minima, joint_minima
 from ..methods.stacked import as_design_rows, minimum_on
 from ..objectives.composite import IndependentOutputs
 from ..objectives.design import Design
 from ..objectives.linear import LinearObjective
 from ..objectives.piecewise import PiecewiseObjective
-from ..stages.base import routed_weight
-from ._model import FoldModel
+from ..stages import stage_for
+from ..stages.base import refitted, routed_weight
+from ._model import FOLD_ACCURACY, FoldModel
 
 # Last steps whose optimum on other rows Newton steps reach.
 LINEAR = (LinearObjective, PiecewiseObjective)
@@ -34,6 +38,11 @@ def fold_model(
     args = (estimator, X, y, approximation)
     if not steps or preprocessing == "frozen" or not accurate:
         return FoldModel(*args, preprocessing, fit_params, objective)
+    if _only_scales(steps, X):
+        model = ScaledModel(*args, "frozen", fit_params, objective)
+        if model.exchangeable:
+            return model
+        objective = model.objective
     model = FollowedModel(*args, "frozen", fit_params, objective)
     if model.linear or preprocessing == "refit":
         if isinstance(like, FollowedModel):
@@ -66,6 +75,73 @@ class FoldSteps:
             self._free -= size
             self._kept[key] = steps, rows
         return steps, rows
+
+
+SCALERS = (StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler)
+
+
+def _only_scales(steps, X):
+    """Whether all that happens before the last step is that complete columns are scaled."""
+    if len(steps) != 1 or type(steps[0][1]) not in SCALERS or getattr(steps[0][1], "clip", False):
+        return False
+    if sparse.issparse(X):  # the statistics of columns are kept dense
+        return False
+    values = np.asarray(X)
+    return values.dtype.kind in "fiub" and bool(np.isfinite(values).all())
+
+
+class ScaledModel(FoldModel):
+    """A scaler before a linear predictor with a free intercept.
+
+    Scaling a column by another number is the same as another penalty on its coefficient, and
+    shifting it moves the intercept alone: the rows stay those of the fit on all rows.
+
+    Attributes
+    ----------
+    exchangeable : bool
+        Whether this holds for the last step.
+    """
+
+    def _bind(self, approximation, rows):
+        last, (_, step) = self.last, self.steps[0]
+        self.exact, self.effects, self.followed = True, None, True
+        parts = getattr(last, "parts", [last])
+        self.exchangeable = has_joint_minima(last) and all(
+            part.design.intercept is not None and not part.penalty[:, -1].any() for part in parts
+        )
+        self.exchangeable &= not hasattr(unwrap(self.estimator)[1], "transformer_")
+        self.stage = stage_for(step, self.X, self.y, routed_weight(step, self.weight))
+        self.exchangeable &= not self.stage.held
+
+    def left_out_outputs(self):
+        """By the same moves as folds."""
+        rows, moves = np.arange(self.n_rows), list(self.moves(np.arange(self.n_rows)[:, None]))
+        return self.training_queries(rows).outputs + self.training_queries(rows).paired_changes(
+            np.array(moves)
+        )
+
+    def _moves(self, groups):
+        return list(joint_minima(self.last, groups, FOLD_ACCURACY, self._factors(groups)))
+
+    def _factors(self, groups):
+        """What the scales without each group do to the penalty of each column."""
+        scale = self.stage.scale
+        out = np.ones((len(groups), len(scale) + 1))
+        if not getattr(self.stage, "with_std", True):
+            return out
+        if all(len(group) == 1 for group in groups):
+            moved = self.stage.removals(np.concatenate(groups))[:, -len(scale) :]
+            out[:, :-1] = (1 + moved / scale) ** 2
+        else:
+            for g, group in enumerate(groups):
+                out[g, :-1] = (self._scale(group) / scale) ** 2
+        return out
+
+    def _scale(self, group):
+        keep = np.setdiff1d(np.arange(self.n_rows), group)
+        rows, weight = _safe_indexing(self.X, keep), self.stage.sample_weight
+        weight = None if weight is None else weight[keep]
+        return stage_for(refitted(self.stage, rows, keep), rows, None, weight).scale
 
 
 class FollowedModel(FoldModel):

@@ -5,8 +5,6 @@ import time
 import numpy as np
 import sklearn.model_selection as reference
 from sklearn import get_config
-from sklearn.base import clone
-from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import check_scoring
 from sklearn.utils import indexable
 from sklearn.utils.validation import _check_method_params
@@ -15,10 +13,10 @@ from .._partitions import is_dask
 from ._bounds import fold_error_bounds
 from ._dask import left_out_rows
 from ._folds import make_folds, route, splitter
-from ._followed import fold_model
 from ._model import check_approximation
 from ._moved import MovedEstimator
 from ._scores import pointwise
+from ._start import fit_model
 
 
 def cross_val_predict(
@@ -126,7 +124,8 @@ def cross_val_predict(
         )
     routed = route("cross_val_predict", estimator, cv, None, groups, params)
     folds = make_folds(cv, X, y, routed.splitter.split)
-    model = fit_model(estimator, X, y, routed.estimator.fit, approximation, preprocessing)
+    fit_params = _check_method_params(X, params=routed.estimator.fit)
+    model = fit_model(estimator, X, y, fit_params, approximation, preprocessing)
     outputs = _fold_outputs(model, folds)
     if outputs is not None:
         return model.responses(outputs, method)
@@ -242,7 +241,8 @@ def cross_validate(
     routed = route("cross_validate", estimator, cv, scorer, groups, params)
     start = time.perf_counter()
     folds = make_folds(cv, X, y, routed.splitter.split)
-    model = fit_model(estimator, X, y, routed.estimator.fit, approximation, preprocessing)
+    fit_params = _check_method_params(X, params=routed.estimator.fit)
+    model = fit_model(estimator, X, y, fit_params, approximation, preprocessing)
     if return_error_bound and model.followed:
         raise ValueError(
             "return_error_bound is not known where a pipeline's steps move with the folds: pass "
@@ -338,15 +338,6 @@ def cross_val_score(
         preprocessing=preprocessing,
     )
     return out["test_score"]
-
-
-def fit_model(estimator, X, y, fit_params, approximation, preprocessing):
-    """The one fit."""
-    fit_params = _check_method_params(X, params=fit_params)
-    fitted = estimator
-    if not isinstance(estimator, FrozenEstimator):
-        fitted = clone(estimator).fit(X, y, **fit_params)
-    return fold_model(fitted, X, y, approximation, preprocessing, fit_params)
 
 
 def leave_one_out_scores(model, scorer, y, start):
