@@ -14,6 +14,9 @@ from ..solvers.factor import PrimalFactor, solve_repeated
 # than this, the Hessian is made again at every step.
 SLOWEST = 0.3
 
+# The first steps can shrink faster than those to come: no rate below this is believed.
+SMALLEST_RATE = 0.01
+
 
 def is_smooth(objective):
     """Whether an objective is a twice differentiable loss and a quadratic penalty, no more."""
@@ -81,8 +84,9 @@ class _Block:
             Z[:, active] -= moved
             size = np.abs(moved).max(axis=(0, 2))
             change = np.abs(Z[:, active] - objective.outputs[:, None]).max(axis=(0, 2))
-            rate = size / last[active]  # 0 at the first step, which says nothing yet
-            done = (rate > 0) & (size * rate / (1 - np.minimum(rate, 0.5)) <= self.tol * change)
+            known = np.isfinite(last[active])  # the first step says nothing of the rate yet
+            rate = np.maximum(size / last[active], SMALLEST_RATE)
+            done = known & (size * rate / (1 - np.minimum(rate, 0.5)) <= self.tol * change)
             done |= size <= 1e-14 * (1 + np.abs(Z[:, active]).max(axis=(0, 2)))
             failing = ~done & ~(rate <= SLOWEST)
             slow.extend(active[failing])
