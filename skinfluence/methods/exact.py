@@ -19,7 +19,6 @@ from .pairs import Pairs
 from .sweep import Sweep
 from .without_row import WithoutRow
 
-
 # Time of a row's expansion in d³ operations: with few rows a sweep's passes over them are faster.
 TENSOR_COST = 30
 

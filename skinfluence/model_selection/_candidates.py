@@ -19,9 +19,10 @@ from ..solvers import Direct
 from ._followed import fold_model
 from ._model import final_weight
 from ._refine import check_refinable, leave_one_out_loss
+from ._run import fold_scores
 from ._scores import scorer_parts
 from ._start import fit_model
-from ._validation import cross_validate, fold_scores
+from ._validation import cross_validate
 
 # Penalties a fit can be followed along, and whether more of it means more regularisation.
 PENALTIES = {"C": False, "alpha": True}
@@ -198,7 +199,7 @@ class Candidates:
         """What scikit-learn records for a fit that fails: its error score in every split."""
         score = self.search.error_score
         if not isinstance(score, numbers.Number):
-            raise error
+            raise error.__cause__ or error
         self.errors.append(error)
         names = getattr(self.scorer, "_scorers", None)
         scores = score if names is None else dict.fromkeys(names, score)

@@ -21,8 +21,18 @@ EARLY = 0.1
 SOLVERS = ("lbfgs", "newton-cg", "newton-cholesky", "sag", "saga")
 
 
+class FitFailed(ValueError):
+    """The one fit failed; its cause is the estimator's own error."""
+
+
 def fit_model(estimator, X, y, fit_params, approximation, preprocessing):
-    """The model of the folds, from one fit on all rows."""
+    """The model of the folds, from one fit on all rows.
+
+    Raises
+    ------
+    FitFailed
+        If that fit failed.
+    """
     args = (approximation, preprocessing, fit_params)
     if isinstance(estimator, FrozenEstimator):
         return fold_model(estimator, X, y, *args)
@@ -31,7 +41,11 @@ def fit_model(estimator, X, y, fit_params, approximation, preprocessing):
     with warnings.catch_warnings():
         if early:
             warnings.simplefilter("ignore", ConvergenceWarning)
-        return fold_model(fitted.fit(X, y, **fit_params), X, y, *args)
+        try:
+            fitted.fit(X, y, **fit_params)
+        except Exception as error:
+            raise FitFailed(str(error)) from error
+        return fold_model(fitted, X, y, *args)
 
 
 def _stops_early(estimator, X, y):
