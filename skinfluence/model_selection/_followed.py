@@ -8,7 +8,7 @@ from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, Stan
 from sklearn.utils import _safe_indexing
 
 from .._blocks import working_bytes
-from .._follow import not_followed_into, tell_held
+from .._follow import check_preprocessing, not_followed_into, tell_held
 from .._unwrap import unwrap
 from ..methods.joint import has_joint_minima, joint_minima
 from ..methods.stacked import as_design_rows, minimum_on
@@ -33,6 +33,7 @@ def fold_model(
     to first order. Arguments are those of :class:`FoldModel`; ``like`` is the model of a pipeline
     with the same steps before the last, whose fits on the folds are used again.
     """
+    check_preprocessing(preprocessing)
     steps, final = unwrap(estimator)
     accurate = approximation in ("auto", "exact")
     args = (estimator, X, y, approximation)
