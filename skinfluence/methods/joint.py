@@ -8,7 +8,11 @@ from scipy.linalg import LinAlgError
 from .._blocks import block_length, blocks
 from ..objectives.composite import IndependentOutputs
 from ..objectives.linear import LinearObjective
+from ..solvers.base import fitted_solver
+from ..solvers.direct import Direct
 from ..solvers.factor import PrimalFactor, solve_repeated
+from .base import Problem
+from .newton import LinearNewtonEffects
 
 # A step is taken with the Hessian without the group at the full fit. Where it shrinks slower
 # than this, the Hessian is made again at every step.
@@ -48,8 +52,9 @@ def joint_minima(objective, groups, tol, factors=None):
         factors = np.ones((len(groups), 1))
     per_group = 32 * objective.n_rows * objective.n_outputs + 8 * objective.n_params
     parts = blocks(len(groups), block_length(per_group, share=1 / 4))
+    kind = _RowBlock if all(len(group) == 1 for group in groups) else _Block
     return np.concatenate(
-        [_Block(objective, groups[part], tol, factors[part]).solve() for part in parts]
+        [kind(objective, groups[part], tol, factors[part]).solve() for part in parts]
     )
 
 
@@ -104,12 +109,13 @@ class _Block:
         gradient = objective.design.tdot(slopes.reshape(n, -1))
         gradient = gradient.T.reshape(len(active), K * d)
         gradient += self.penalty[active].reshape(gradient.shape) * theta
-        repeats = K if objective.loss.scalar else 1
-        steps = [
-            solve_repeated(factors[g], right[:, None], repeats)
-            for g, right in zip(active, gradient, strict=True)
-        ]
-        return np.array(steps).reshape(len(active), K, d)
+        return self._solve(gradient, active, factors).reshape(len(active), K, d)
+
+    def _solve(self, gradient, active, factors):
+        """Each group's gradient through its factor."""
+        repeats = self.objective.n_outputs if self.objective.loss.scalar else 1
+        pairs = zip(active, gradient, strict=True)
+        return np.array([solve_repeated(factors[g], v[:, None], repeats) for g, v in pairs])
 
     def _penalised(self, g):
         """The objective with the penalty of a group."""
@@ -142,3 +148,23 @@ class _Block:
                     "Add a penalty, or refit"
                 ) from error
         return factors
+
+
+class _RowBlock(_Block):
+    """Groups of one row each: one factor, downdated for all of them together.
+
+    What a row does to the penalty and to other rows' weights is left to the chord steps.
+    """
+
+    def _quadratics(self):
+        objective = self.objective
+        solver = fitted_solver(Direct(), objective)
+        rows = np.concatenate(self.groups)
+        effects = LinearNewtonEffects(Problem(objective, solver))
+        return effects, rows, objective.leverage_blocks(solver, rows)
+
+    def _solve(self, gradient, active, factors):
+        effects, rows, leverages = factors
+        x = self.objective.design.block(rows[active], np.float64)
+        with np.errstate(divide="ignore", invalid="ignore"):  # such rows take full Newton steps
+            return effects.downdated(x, rows[active], leverages[active], gradient)

@@ -17,7 +17,7 @@ from ..objectives.design import Design
 from ..objectives.linear import LinearObjective
 from ..objectives.piecewise import PiecewiseObjective
 from ..stages import stage_for
-from ..stages.base import refitted, routed_weight
+from ..stages.base import routed_weight
 from ._model import FOLD_ACCURACY, FoldModel
 
 # Last steps whose optimum on other rows Newton steps reach.
@@ -111,8 +111,9 @@ class ScaledModel(FoldModel):
             part.design.intercept is not None and not part.penalty[:, -1].any() for part in parts
         )
         self.exchangeable &= not hasattr(unwrap(self.estimator)[1], "transformer_")
-        self.stage = stage_for(step, self.X, self.y, routed_weight(step, self.weight))
-        self.exchangeable &= not self.stage.held
+        self.step, self.step_weight = step, routed_weight(step, self.weight)
+        # weighted quantiles are not known for a row alone
+        self.exchangeable &= self.step_weight is None or type(step) is not RobustScaler
 
     def left_out_outputs(self):
         """By the same moves as folds."""
@@ -126,23 +127,29 @@ class ScaledModel(FoldModel):
 
     def _factors(self, groups):
         """What the scales without each group do to the penalty of each column."""
-        scale = self.stage.scale
-        out = np.ones((len(groups), len(scale) + 1))
-        if not getattr(self.stage, "with_std", True):
+        width = self.X.shape[1]
+        out, scale = np.ones((len(groups), width + 1)), _scale_of(self.step)
+        if not getattr(self.step, "with_std", True):
             return out
         if all(len(group) == 1 for group in groups):
-            moved = self.stage.removals(np.concatenate(groups))[:, -len(scale) :]
+            stage = stage_for(self.step, self.X, self.y, self.step_weight)
+            moved = stage.removals(np.concatenate(groups))[:, -width:]
             out[:, :-1] = (1 + moved / scale) ** 2
-        else:
-            for g, group in enumerate(groups):
-                out[g, :-1] = (self._scale(group) / scale) ** 2
+            return out
+        for g, group in enumerate(groups):
+            keep = np.delete(np.arange(self.n_rows), group)
+            options = {}
+            if self.step_weight is not None:
+                options = {"sample_weight": self.step_weight[keep]}
+            fold = clone(self.step).fit(_safe_indexing(self.X, keep), **options)
+            out[g, :-1] = (_scale_of(fold) / scale) ** 2
         return out
 
-    def _scale(self, group):
-        keep = np.setdiff1d(np.arange(self.n_rows), group)
-        rows, weight = _safe_indexing(self.X, keep), self.stage.sample_weight
-        weight = None if weight is None else weight[keep]
-        return stage_for(refitted(self.stage, rows, keep), rows, None, weight).scale
+
+def _scale_of(scaler):
+    """By what a fitted scaler divides columns."""
+    scale = 1.0 if scaler.scale_ is None else scaler.scale_
+    return 1 / scale if type(scaler) is MinMaxScaler else scale
 
 
 class FollowedModel(FoldModel):
@@ -187,7 +194,7 @@ class FollowedModel(FoldModel):
 
     def move(self, removed):
         """Fits the steps without the rows, and finds the optimum of the last."""
-        keep = np.setdiff1d(np.arange(self.n_rows), removed)
+        keep = np.delete(np.arange(self.n_rows), removed)
         for part in self.parts:
             part.check_removable(removed)
         steps, rows = self.fold_steps.without(removed, keep)
