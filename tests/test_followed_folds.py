@@ -169,8 +169,9 @@ def test_weights_reach_the_steps_that_ask_for_them():
         final = logistic().set_fit_request(sample_weight=True)
         plain = make_pipeline(scaler(sample_weight=True), final)
         columns = make_column_transformer((scaler(sample_weight=True), [0, 1, 2, 3, 4]))
-        for model in (plain, make_pipeline(columns, final)):
-            options = {"params": {"sample_weight": WEIGHTS}, "method": "predict_proba", "cv": 3}
+        cases = (plain, 3), (plain, reference.LeaveOneOut()), (make_pipeline(columns, final), 3)
+        for model, cv in cases:
+            options = {"params": {"sample_weight": WEIGHTS}, "method": "predict_proba", "cv": cv}
             ours = cross_val_predict(model, X, TWO, **options)
             assert_allclose(ours, reference.cross_val_predict(model, X, TWO, **options), atol=1e-7)
 
@@ -271,6 +272,8 @@ def test_what_needs_the_steps_held():
             cross_validate(
                 model, X, TWO, cv=3, return_error_bound=True, approximation=approximation
             )
+    with pytest.raises(ValueError, match="approximation='refit' fits whole pipelines"):
+        cross_val_score(model, X, TWO, approximation="refit", preprocessing="frozen")
     search = InfluenceSearchCV(
         make_pipeline(StandardScaler(), Ridge()), {"ridge__alpha": [0.1, 1.0]},
         refine="ridge__alpha", scoring="neg_mean_squared_error",

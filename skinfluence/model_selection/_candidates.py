@@ -17,7 +17,7 @@ from ..methods.joint import is_smooth
 from ..objectives import objective_for
 from ..solvers import Direct
 from ._followed import fold_model
-from ._model import final_weight
+from ._model import check_approximation, final_weight
 from ._refine import check_refinable, leave_one_out_loss
 from ._run import fold_scores
 from ._scores import scorer_parts
@@ -32,6 +32,7 @@ class Candidates:
     """The candidates of one search, each followed from the one before where it can be."""
 
     def __init__(self, search, X, y, scorer, routed, folds):
+        check_approximation(search.approximation, search.preprocessing, search.estimator)
         self._check_weights(search, routed, folds)
         self.search, self.X, self.y, self.scorer = search, X, y, scorer
         self.routed, self.folds = routed, folds

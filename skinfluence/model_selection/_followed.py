@@ -8,7 +8,7 @@ from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, Stan
 from sklearn.utils import _safe_indexing
 
 from .._blocks import working_bytes
-from .._follow import check_preprocessing, not_followed_into, tell_held
+from .._follow import not_followed_into, tell_held
 from .._unwrap import unwrap
 from ..methods.joint import has_joint_minima, joint_minima
 from ..methods.stacked import as_design_rows, minimum_on
@@ -23,6 +23,9 @@ from ._model import FOLD_ACCURACY, FoldModel
 # Last steps whose optimum on other rows Newton steps reach.
 LINEAR = (LinearObjective, PiecewiseObjective)
 
+# Steps that shift each column and divide it by ``scale_``, or multiply.
+SCALERS = (StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler)
+
 
 def fold_model(
     estimator, X, y, approximation, preprocessing, fit_params, objective=None, like=None
@@ -33,7 +36,6 @@ def fold_model(
     to first order. Arguments are those of :class:`FoldModel`; ``like`` is the model of a pipeline
     with the same steps before the last, whose fits on the folds are used again.
     """
-    check_preprocessing(preprocessing)
     steps, final = unwrap(estimator)
     accurate = approximation in ("auto", "exact")
     args = (estimator, X, y, approximation)
@@ -78,9 +80,6 @@ class FoldSteps:
         return steps, rows
 
 
-SCALERS = (StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler)
-
-
 def _only_scales(steps, X):
     """Whether all that happens before the last step is that complete columns are scaled."""
     if len(steps) != 1 or type(steps[0][1]) not in SCALERS or getattr(steps[0][1], "clip", False):
@@ -117,10 +116,9 @@ class ScaledModel(FoldModel):
 
     def left_out_outputs(self):
         """By the same moves as folds."""
-        rows, moves = np.arange(self.n_rows), list(self.moves(np.arange(self.n_rows)[:, None]))
-        return self.training_queries(rows).outputs + self.training_queries(rows).paired_changes(
-            np.array(moves)
-        )
+        rows = np.arange(self.n_rows)
+        queries, moves = self.training_queries(rows), np.array(list(self.moves(rows[:, None])))
+        return queries.outputs + queries.paired_changes(moves)
 
     def _moves(self, groups):
         return list(joint_minima(self.last, groups, FOLD_ACCURACY, self._factors(groups)))
@@ -137,8 +135,7 @@ class ScaledModel(FoldModel):
             out[:, :-1] = (1 + moved / scale) ** 2
             return out
         for g, group in enumerate(groups):
-            keep = np.delete(np.arange(self.n_rows), group)
-            options = {}
+            keep, options = np.delete(np.arange(self.n_rows), group), {}
             if self.step_weight is not None:
                 options = {"sample_weight": self.step_weight[keep]}
             fold = clone(self.step).fit(_safe_indexing(self.X, keep), **options)

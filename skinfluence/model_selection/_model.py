@@ -12,7 +12,7 @@ from sklearn.utils.metadata_routing import process_routing
 
 from .._blocks import block_length, blocks
 from .._effects import as_rows, bind, most_accurate, query_rows
-from .._follow import follow, problem_for
+from .._follow import check_preprocessing, follow, problem_for
 from .._unwrap import unwrap, weight_name
 from ..methods.exact import Exact
 from ..methods.joint import has_joint_minima, joint_minima
@@ -224,10 +224,16 @@ def responses(head, Z, method, like):
     return values.reshape(len(Z), *like.shape[1:]).astype(like.dtype, copy=False)
 
 
-def check_approximation(approximation):
-    """Refuse a name that is not one of the approximations."""
+def check_approximation(approximation, preprocessing, estimator):
+    """Refuse a name that is not one of the approximations, and held steps in refits."""
     if approximation not in APPROXIMATIONS:
         raise ValueError(f"approximation={approximation!r} is not one of {list(APPROXIMATIONS)}")
+    check_preprocessing(preprocessing)
+    if approximation == "refit" and preprocessing == "frozen" and isinstance(estimator, Pipeline):
+        raise ValueError(
+            "approximation='refit' fits whole pipelines: it cannot keep steps with "
+            "preprocessing='frozen'"
+        )
 
 
 def final_weight(estimator, fit_params):

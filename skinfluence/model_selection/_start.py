@@ -54,6 +54,8 @@ def _stops_early(estimator, X, y):
         estimator = estimator.steps[-1][1]
     if type(estimator) is not LogisticRegression or estimator.solver not in SOLVERS:
         return False
+    if getattr(estimator, "penalty", "l2") == "l1":
+        return False
     if getattr(estimator, "l1_ratio", 0) or np.ndim(y) > 1 or len(np.shape(X)) < 2:
         return False
     n_classes = len(np.unique(y))

@@ -106,7 +106,7 @@ def cross_val_predict(
     >>> cross_val_predict(Ridge(), X, y).shape
     (442,)
     """
-    check_approximation(approximation)
+    check_approximation(approximation, preprocessing, estimator)
     if is_dask(X):
         return left_out_rows(
             estimator, X, y, groups, cv, params, method, approximation, preprocessing
@@ -226,7 +226,7 @@ def cross_validate(
     >>> print(f"{scores['test_score'].mean():.3f}")
     0.996
     """
-    check_approximation(approximation)
+    check_approximation(approximation, preprocessing, estimator)
     X, y = indexable(X, y)
     cv = splitter(cv, y, estimator)
     options = {
