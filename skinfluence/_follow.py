@@ -5,6 +5,8 @@ import warnings
 from sklearn.frozen import FrozenEstimator
 from sklearn.preprocessing import TargetEncoder
 
+from ._unwrap import unwrap
+from .methods.base import Problem
 from .objectives.linear import LinearObjective
 from .objectives.stacked import StackedObjective
 from .stages import Chain
@@ -13,7 +15,7 @@ from .stages import Chain
 LARGEST = 2e11
 
 
-def follow(steps, final, X, y, sample_weight, preprocessing, make):
+def follow(steps, final, X, y, sample_weight, preprocessing, make, *, smooth=False):
     """The objective of a pipeline's last step, stacked on the stages that are followed.
 
     Parameters
@@ -25,6 +27,8 @@ def follow(steps, final, X, y, sample_weight, preprocessing, make):
     preprocessing : {"auto", "frozen", "refit"}
     make : callable
         From the rows handed on to ``(objective, rows)`` of the last step.
+    smooth : bool, default=False
+        Whether derivatives in the rows' weights are wanted: order statistics have none.
 
     Returns
     -------
@@ -39,18 +43,25 @@ def follow(steps, final, X, y, sample_weight, preprocessing, make):
     # a transformed target is a stage of its own, which is not followed
     supported = type(inner) is LinearObjective and not hasattr(final, "transformer_")
     if not supported:
-        reason = f"not followed into {type(final).__name__}"
-        held = [(name, reason) for name, _ in steps]
+        held = not_followed_into(steps, final)
     elif chain.n_params and inner.n_params * inner.n_rows * rows.shape[1] > LARGEST:
         supported, reason = False, f"{rows.shape[1]} columns are too many to follow rows through"
         held = [(name, reason) for name, _ in steps]
+    elif smooth and chain.rough:
+        supported, held = False, [(name, _why_rough(g)) for name, g in chain.named()]
     if held:
-        _tell(held, preprocessing)
+        tell_held(held, preprocessing)
     moving = chain.n_params > 0 or chain.jumps
     if not supported or not moving:
         return inner, rows
     _tell_flips(chain)
     return StackedObjective(inner, chain), rows
+
+
+def check_preprocessing(preprocessing):
+    """Refuse what is not one of the choices."""
+    if preprocessing not in ("auto", "frozen", "refit"):
+        raise ValueError(f"preprocessing={preprocessing!r} is not one of 'auto', 'frozen', 'refit'")
 
 
 def training_rows(steps, X, y, sample_weight):
@@ -73,13 +84,32 @@ def innermost(estimator):
             return estimator
 
 
+def not_followed_into(steps, final):
+    """All steps as held, and why."""
+    return [(name, f"not followed into {type(final).__name__}") for name, _ in steps]
+
+
+def problem_for(objective, estimator, X, rows, y, sample_weight):
+    """What methods need to know of a fit: the whole pipeline where its steps are followed."""
+    if isinstance(objective, StackedObjective):
+        return Problem(objective, None, innermost(estimator), X, y, sample_weight)
+    return Problem(objective, None, unwrap(estimator)[1], rows, y, sample_weight)
+
+
+def _why_rough(stage):
+    if stage.rough:
+        return "it looks numbers up, which have no derivative in a row's weight"
+    return "another step has no derivative in a row's weight"
+
+
 def _cross_fits(step):
     if not hasattr(step, "get_params"):
         return False
     return any(isinstance(part, TargetEncoder) for part in [step, *step.get_params().values()])
 
 
-def _tell(held, preprocessing):
+def tell_held(held, preprocessing):
+    """Warn of steps kept as fitted, ``(name, reason)``, or refuse them."""
     names = "; ".join(f"{name!r} ({why})" for name, why in held)
     if preprocessing == "refit":
         raise ValueError(

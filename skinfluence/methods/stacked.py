@@ -9,8 +9,8 @@ from sklearn.utils import _safe_indexing, check_array
 from .._progress import progress
 from .._unwrap import fit_estimator, transform, unwrap
 from ..objectives.design import Design
-from ..objectives.linear import LinearObjective
 from ..objectives.stacked import StackedObjective
+from ..solvers.factor import solve_repeated
 from ..stages.base import numeric
 from .base import Effects
 from .exact import exact_effects
@@ -110,7 +110,7 @@ class StackedExactEffects(Effects):
     def _outputs(self, X, group):
         transform, theta = self._without(group)
         design = self.objective.inner.design
-        rows = Design(_rows(transform(X)), design.intercept)
+        rows = Design(as_design_rows(transform(X)), design.intercept)
         return rows.predict(theta.reshape(self.objective.n_outputs, -1))
 
     def _without(self, group):
@@ -125,10 +125,7 @@ class StackedExactEffects(Effects):
         inner.check_removable(group)
         keep = np.setdiff1d(np.arange(inner.n_rows), group)
         transform, outputs = chain.without(_safe_indexing(chain.X, keep), keep)
-        phi, rho = inner.rule.joint_factors(group)
-        weights = inner.weights * phi[inner.rule.groups]
-        fit = _on_rows(inner, _rows(outputs), keep, weights[keep])
-        return transform, fit.minimise(fit.theta, weights[keep], rho).theta
+        return transform, minimum_on(inner, as_design_rows(outputs), keep, group)
 
 
 class StackedRefitEffects(Effects):
@@ -198,32 +195,60 @@ def _outputs_of(inner, estimator, X):
     """Linear predictors of a fitted pipeline, (m, K)."""
     steps, final = unwrap(estimator)
     theta = inner.read_parameters(final).reshape(inner.n_outputs, -1)
-    return Design(_rows(transform(steps, X)), inner.design.intercept).predict(theta)
+    return Design(as_design_rows(transform(steps, X)), inner.design.intercept).predict(theta)
 
 
-def _on_rows(inner, rows, keep, weights):
-    """The last step's objective on other rows; columns may have come or gone."""
-    design = Design(rows, inner.design.intercept)
-    same = design.shape[1] == inner.d
-    theta, penalty = inner.coef, inner.penalty
-    if not same:
-        penalty = np.repeat(inner.penalty[:, :1], design.shape[1], axis=1)
-        theta = np.zeros(penalty.shape)
-        if inner.design.intercept is not None:
-            penalty[:, -1], theta[:, -1] = inner.penalty[:, -1], inner.coef[:, -1]
-    return LinearObjective(
-        design,
-        inner.loss,
-        inner.y[keep],
-        weights,
-        penalty,
-        theta,
-        inner.head,
-        polish=False,
-        head_targets=inner.head_targets[keep],
-    )
+def minimum_on(inner, rows, keep, group):
+    """``θ`` of the last step when its rows are ``rows``, in the place of those of ``keep``.
+
+    The first step starts from outputs, not from parameters: columns may have come, gone or been
+    rotated.
+
+    Parameters
+    ----------
+    inner : LinearObjective or PiecewiseObjective
+        On all rows.
+    rows : ndarray or CSR of shape (len(keep), n_columns)
+    keep, group : ndarrays of int
+        The rows that stay and those that go.
+    """
+    phi, rho = inner.rule.joint_factors(group)
+    weights = (inner.weights * phi[inner.rule.groups])[keep]
+    design, Z, y = Design(rows, inner.design.intercept), inner.outputs[keep], inner.y[keep]
+    penalty = _penalty_of(inner, design.shape[1])
+    theta, targets = np.zeros(penalty.shape), inner.head_targets[keep]
+    parts = (design, inner.loss, y, weights, penalty, theta, inner.head)
+    fit = type(inner)(*parts, polish=False, head_targets=targets)
+    block = fit.quadratic(fit.theta, weights, rho, Z)
+    right = design.tdot(weights[:, None] * _working_targets(inner.loss, Z, y))
+    start = solve_repeated(fit._factor(block), right.T.reshape(-1, 1), block.repeats)[:, 0]
+    found = fit.minimise(start, weights, rho).theta
+    if fit.rank_deficient and not inner.rank_deficient:
+        raise ValueError(
+            f"without rows {group[:5].tolist()} the columns of X are linearly dependent and "
+            "nothing penalises them: the fit is not identified. Add a penalty"
+        )
+    return found
 
 
-def _rows(X):
+def _working_targets(loss, Z, y):
+    """``S z - r``: what a Newton step regresses on, from outputs ``z``."""
+    if loss.scalar:
+        return loss.curvature(Z, y)[:, None] * Z - loss.gradient(Z, y)
+    return (loss.curvature_matrix(Z, y) @ Z[:, :, None])[:, :, 0] - loss.gradient(Z, y)
+
+
+def _penalty_of(inner, d):
+    """The last step's penalty on ``d`` columns: that of a column that came is its neighbours'."""
+    if d == inner.d:
+        return inner.penalty
+    penalty = np.repeat(inner.penalty[:, :1], d, axis=1)
+    if inner.design.intercept is not None:
+        penalty[:, -1] = inner.penalty[:, -1]
+    return penalty
+
+
+def as_design_rows(X):
+    """What steps hand on, as a design takes it."""
     X = X if hasattr(X, "tocsr") else numeric(X)
     return check_array(X, accept_sparse="csr", dtype=np.float64)

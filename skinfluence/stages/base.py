@@ -7,6 +7,7 @@ import numpy as np
 from scipy import sparse
 from sklearn import get_config
 from sklearn.base import clone
+from sklearn.utils.metadata_routing import get_routing_for_object
 
 
 class Stage:
@@ -34,6 +35,8 @@ class Stage:
         Whether :meth:`pull_params` on the training rows costs no more than one product.
     jumps : bool
         Whether a refit without a row can change the outputs by a jump that ``η`` does not hold.
+    rough : bool
+        Whether :meth:`derivatives` are removals, as ``η`` has no derivative in a row's weight.
     outputs : array
         What the step handed on at training time.
     held : list of (str, str)
@@ -43,6 +46,7 @@ class Stage:
     n_params = 0
     flat = True
     jumps = False
+    rough = False
 
     def __init__(self, step, X, y=None, sample_weight=None):
         if getattr(step, "copy", True) is False:  # it would overwrite the rows kept here
@@ -168,11 +172,8 @@ def routed_weight(step, sample_weight):
     """The weights that a step's ``fit`` received: only under metadata routing, and if asked."""
     if sample_weight is None or not get_config()["enable_metadata_routing"]:
         return None
-    if not hasattr(step, "get_metadata_routing"):
-        return None
-    requests = getattr(step.get_metadata_routing(), "fit", None)
-    asked = getattr(requests, "requests", {}).get("sample_weight")
-    return sample_weight if asked is True else None
+    asked = get_routing_for_object(step).consumes("fit", ["sample_weight"])
+    return sample_weight if asked else None
 
 
 def refitted(stage, X, keep):
