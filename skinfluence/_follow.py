@@ -3,14 +3,25 @@
 import warnings
 
 from sklearn.frozen import FrozenEstimator
-from sklearn.preprocessing import TargetEncoder
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MaxAbsScaler,
+    MinMaxScaler,
+    PowerTransformer,
+    RobustScaler,
+    StandardScaler,
+    TargetEncoder,
+)
 
-from .objectives.linear import LinearObjective
+from .objectives.behind import behind
 from .objectives.stacked import StackedObjective
-from .stages import Chain
+from .stages import Chain, stage_for
+from .stages.base import columns
 
 # Products (parameters, rows, columns) up to which the dense pass through the steps takes minutes.
 LARGEST = 2e11
+# What a target transformer is called in messages.
+TARGET = "transformer"
 
 
 def follow(steps, final, X, y, sample_weight, preprocessing, make):
@@ -33,24 +44,53 @@ def follow(steps, final, X, y, sample_weight, preprocessing, make):
     """
     if preprocessing == "frozen":
         return make(training_rows(steps, X, y, sample_weight))
-    chain = Chain(steps, X, y, sample_weight)
-    inner, rows = make(chain.outputs)
-    held = list(chain.held)
-    # a transformed target is a stage of its own, which is not followed
-    supported = type(inner) is LinearObjective and not hasattr(final, "transformer_")
-    if not supported:
-        reason = f"not followed into {type(final).__name__}"
-        held = [(name, reason) for name, _ in steps]
-    elif chain.n_params and inner.n_params * inner.n_rows * rows.shape[1] > LARGEST:
-        supported, reason = False, f"{rows.shape[1]} columns are too many to follow rows through"
-        held = [(name, reason) for name, _ in steps]
+    objective, rows, held = stacked(steps, final, X, y, sample_weight, make)
     if held:
         _tell(held, preprocessing)
-    moving = chain.n_params > 0 or chain.jumps
-    if not supported or not moving:
-        return inner, rows
-    _tell_flips(chain)
-    return StackedObjective(inner, chain), rows
+    if isinstance(objective, StackedObjective):
+        _tell_flips(objective.chain)
+    return objective, rows
+
+
+def stacked(steps, final, X, y, sample_weight, make):
+    """As :func:`follow`, with the names and reasons of what is kept as fitted: a third value."""
+    chain = Chain(steps, X, y, sample_weight)
+    target, kept = target_stage(final, y)
+    with warnings.catch_warnings():  # said here, where it is known
+        warnings.filterwarnings("ignore", "the target transformer", UserWarning)
+        inner, rows = make(chain.outputs)
+    if behind(inner) is None:
+        reason = f"not followed into {type(final).__name__}"
+    elif chain.n_params and inner.n_params * inner.n_rows * rows.shape[1] > LARGEST:
+        reason = f"{rows.shape[1]} columns are too many to follow rows through"
+    else:
+        moving = chain.n_params > 0 or chain.jumps or target is not None
+        objective = StackedObjective(inner, chain, target) if moving else inner
+        return objective, rows, [*chain.held, *kept]
+    held = [(name, reason) for name, _ in steps]
+    return inner, rows, held + (kept if target is None else [(TARGET, reason)])
+
+
+def target_stage(final, y):
+    """The stage of a target transformer, or None; and what is kept as fitted."""
+    transformer = getattr(final, "transformer_", None)
+    if transformer is None:
+        return None, []
+    parts = transformer.steps if hasattr(transformer, "steps") else [(None, transformer)]
+    parts = [part for _, part in parts if part is not None and part != "passthrough"]
+    unknown = [part for part in parts if not _by_columns(part)]
+    if unknown:
+        reason = f"{type(unknown[0]).__name__} is not followed as a transformer of targets"
+        return None, [(TARGET, reason)]
+    stage = stage_for(transformer, columns(y))
+    return (stage if stage.n_params else None), []
+
+
+def _by_columns(transformer):
+    """Whether a transformer takes targets column by column and back, without loss."""
+    known = FunctionTransformer, MaxAbsScaler, PowerTransformer, RobustScaler, StandardScaler
+    unclipped = isinstance(transformer, MinMaxScaler) and not transformer.clip
+    return unclipped or isinstance(transformer, known)
 
 
 def training_rows(steps, X, y, sample_weight):

@@ -1,11 +1,14 @@
 """From what the user passed to the final estimator and the rows it saw."""
 
+import copy
 import inspect
 
 from sklearn import get_config
 from sklearn.base import clone
+from sklearn.compose import TransformedTargetRegressor
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
+from sklearn.utils import get_tags
 
 from .objectives.base import is_net
 
@@ -48,7 +51,27 @@ def unwrap(estimator):
         before = [(n, s) for n, s in estimator.steps[:-1] if s is not None and s != "passthrough"]
         steps, final = unwrap(estimator.steps[-1][1])
         return before + steps, final
+    if isinstance(estimator, TransformedTargetRegressor) and hasattr(estimator, "regressor_"):
+        return _unwrap_transformed(estimator)
     return [], estimator
+
+
+def _unwrap_transformed(estimator):
+    """Steps of a pipeline inside, and the last one with the target transformer around it."""
+    steps, last = unwrap(estimator.regressor_)
+    if not steps:
+        return [], estimator
+    for name, step in steps:
+        parts = [step, *step.get_params().values()]
+        if any(hasattr(p, "fit") and get_tags(p).target_tags.required for p in parts):
+            raise ValueError(
+                f"step {name!r} inside TransformedTargetRegressor is fitted on the transformed "
+                "targets, which is not followed; put it in a pipeline before the "
+                "TransformedTargetRegressor"
+            )
+    view = copy.copy(estimator)
+    view.regressor = view.regressor_ = last
+    return steps, view
 
 
 def unfrozen(estimator):

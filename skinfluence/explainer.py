@@ -225,7 +225,7 @@ class InfluenceExplainer(
             return resolve_objective(self.objective, final, rows, y, sample_weight), rows
 
         self._stacked = False
-        if self._steps:
+        if self._steps or hasattr(final, "transformer_"):
             X = X if hasattr(X, "shape") else np.asarray(X)
             return follow(self._steps, final, X, y, sample_weight, self.preprocessing, make)
         rows = self._final_rows(X)

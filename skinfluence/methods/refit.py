@@ -5,6 +5,7 @@ from functools import singledispatch
 import numpy as np
 from joblib import Parallel, delayed
 from sklearn.base import clone
+from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import _safe_split
 
@@ -39,6 +40,12 @@ class Refit(Method):
 @singledispatch
 def refit_effects(objective, problem):
     """Effects by refits; register another kind of objective here."""
+    transformer = getattr(objective.head, "transformer", None)
+    if transformer is not None and not isinstance(transformer, FunctionTransformer):
+        raise ValueError(
+            f"method='refit' fits the target transformer {type(transformer).__name__} again, which "
+            "preprocessing keeps as fitted here; use preprocessing='refit', or another method"
+        )
     if objective.read_outputs is not None:
         return OutputRefitEffects(problem)
     return RefitEffects(problem)

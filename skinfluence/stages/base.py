@@ -34,6 +34,9 @@ class Stage:
         Whether :meth:`pull_params` on the training rows costs no more than one product.
     jumps : bool
         Whether a refit without a row can change the outputs by a jump that ``η`` does not hold.
+    takes_products : bool
+        Whether :meth:`pull_sum` and :meth:`pull_training` take a
+        :class:`~skinfluence.stages.products.Products` in place of an array.
     outputs : array
         What the step handed on at training time.
     held : list of (str, str)
@@ -43,6 +46,7 @@ class Stage:
     n_params = 0
     flat = True
     jumps = False
+    takes_products = False
 
     def __init__(self, step, X, y=None, sample_weight=None):
         if getattr(step, "copy", True) is False:  # it would overwrite the rows kept here
@@ -77,6 +81,10 @@ class Stage:
     def pull_inputs(self, X, C):
         """Cotangents ``C`` of the rows handed on for ``X``, back to ``X``: (m, d_in)."""
         raise NotImplementedError
+
+    def pull_training(self, C):
+        """:meth:`pull_inputs` of the training rows, where these are handed on in another way."""
+        return self.pull_inputs(self.X, C)
 
     def pull_sum(self, C):
         """:meth:`pull_params` of all training rows, summed: (M,)."""
@@ -162,6 +170,12 @@ def numeric(X):
     if sparse.issparse(X):
         X = X.toarray()
     return np.asarray(X, dtype=np.float64)
+
+
+def columns(y):
+    """Targets (or predictions) as a float array with an axis of columns."""
+    y = np.asarray(y, dtype=np.float64)
+    return y.reshape(len(y), -1)
 
 
 def routed_weight(step, sample_weight):

@@ -8,6 +8,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils._indexing import _get_column_indices
 
 from .base import Opaque, Stage, numeric, routed_weight, stage_for
+from .products import taken
 
 
 class Chain(Stage):
@@ -97,10 +98,16 @@ class Chain(Stage):
         for s in range(len(self.stages) - 1, -1, -1):
             stage = self.stages[s]
             if np.ndim(C):
-                C = stage.pull_inputs(stage.X, C)
+                C = stage.pull_training(taken(stage, C))
             if stage.n_params and v[self.slices[s]].any():
                 C = C + stage.pull_fit(v[self.slices[s]])
-        return C
+        return taken(None, C)
+
+    def pull_training(self, C):
+        """Through every stage."""
+        for stage in reversed(self.stages):
+            C = stage.pull_training(taken(stage, C))
+        return taken(None, C)
 
     def without(self, X, keep):
         """Every stage refitted on what the one before hands on."""
@@ -125,11 +132,12 @@ class Chain(Stage):
         out = v.copy()
         for s in range(len(self.stages) - 1, self.first - 1, -1):
             stage, piece = self.stages[s], self.slices[s]
+            C = None if C is None else taken(stage, C)
             if C is not None and stage.n_params:
                 out[piece] += stage.pull_sum(C)
             if s == self.first:
                 break
-            C = None if C is None else stage.pull_inputs(stage.X, C)
+            C = None if C is None else stage.pull_training(C)
             if stage.n_params and out[piece].any():
                 moved = stage.pull_fit(out[piece])
                 if np.ndim(moved):
@@ -202,6 +210,16 @@ class Parallel(Stage):
             out[:, index] += pulled
         return out
 
+    def pull_training(self, C):
+        """Added up where parts share columns."""
+        out = np.zeros(self.X.shape)
+        for stage, columns, _, part in self._each(C):
+            index = np.arange(out.shape[1])
+            if columns is not None:
+                index = _get_column_indices(self.X, columns)
+            out[:, index] += taken(None, stage.pull_training(part))
+        return out
+
     def pull_sum(self, C):
         """Part by part."""
         out = np.zeros(self.n_params)
@@ -226,7 +244,7 @@ class Parallel(Stage):
                 continue
             everything = np.arange(self.X.shape[1])
             index = everything if columns is None else _get_column_indices(self.X, columns)
-            out[:, index] += stage.pull_fit(v[own])
+            out[:, index] += taken(None, stage.pull_fit(v[own]))
         return out
 
     def without(self, X, keep):
