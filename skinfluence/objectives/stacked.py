@@ -16,8 +16,8 @@ from ..stages.base import columns, numeric
 from .base import Objective, Queries
 from .behind import LinearBehind, behind
 
-# Entries of a block of training rows times stage parameters.
-PIECE = 2**21
+# Entries of a block of rows times parameters that stays in a core's cache.
+PIECE = 2**17
 
 
 class StackedObjective(Objective):
@@ -98,7 +98,7 @@ class StackedObjective(Objective):
         out = np.zeros((K, inner.d, n_eta))
         units = [np.broadcast_to(row, (n, K)) for row in np.eye(K)]
         moved = [self.behind.curved(unit) @ self.behind.weights for unit in units]
-        for rows in blocks(n, max(1, PIECE // n_eta)):
+        for rows in blocks(n, max(64, PIECE // n_eta)):
             part = _safe_indexing(stage.X, np.arange(rows.start, rows.stop))
             design = inner.design.block(rows, np.float64).T
             for k in range(K):
@@ -250,6 +250,7 @@ class StackedGradients(Rows):
         self.gradients, self.objective = gradients, objective
         n, p = gradients.shape
         self.shape = (n, p + objective.n_eta)
+        self.cached_rows = max(64, PIECE // self.shape[1])
 
     def block(self, rows):
         """Dense rows."""

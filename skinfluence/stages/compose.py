@@ -36,7 +36,7 @@ class Chain(Stage):
         self.jumps = any(stage.jumps for stage in self.stages)
         self.first = moving[0] if moving else len(self.stages)
         self.flat = len(moving) <= 1 and all(stage.flat for stage in self.stages)
-        self._carried = None
+        self._carried, self._asked = None, 0
 
     def _hold_before_opaque(self):
         """What cannot be followed through a later step is held too."""
@@ -148,9 +148,10 @@ class Chain(Stage):
         """What cotangents of ``η`` (m, M) become through the training rows of later stages."""
         if len(self.moving) <= 1:
             return V
-        if self._carried is None and len(V) < self.n_params:
-            return np.array([self._backward(v) for v in V])
         if self._carried is None:
+            self._asked += len(V)
+            if self._asked < self.n_params:  # one by one, while they are few
+                return np.array([self._backward(v) for v in V])
             self._carried = np.array([self._backward(v) for v in np.eye(self.n_params)])
         return V @ self._carried
 

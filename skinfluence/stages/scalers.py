@@ -36,6 +36,7 @@ class StandardScalerStage(ColumnWise):
         step, X = self.step, numeric(self.X)
         weight = np.ones(len(X)) if self.sample_weight is None else self.sample_weight
         seen = ~np.isnan(X)
+        self.holes = not seen.all()
         self.shares = np.where(seen, weight[:, None], 0.0) / (weight @ seen)
         self.with_mean, self.with_std = step.with_mean, step.with_std
         d = X.shape[1]
@@ -85,7 +86,7 @@ class StandardScalerStage(ColumnWise):
 
     def _product_sum(self, C):
         """The same from products with the rows handed on, each left side met once."""
-        if np.isnan(self.outputs).any():
+        if self.holes:
             return self.pull_sum(C.dense())
         sums, moments = C.sums(self.outputs)
         return self._stack(-sums / self.scale, -moments / self.scale)
