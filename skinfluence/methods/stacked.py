@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 from joblib import Parallel, delayed
+from sklearn.base import clone
 from sklearn.utils import _safe_indexing, check_array
 
 from .._progress import progress
 from .._unwrap import fit_estimator, transform, unwrap
 from ..objectives.stacked import StackedObjective
-from ..stages.base import columns, numeric, refitted
+from ..stages.base import columns, numeric
 from .base import Effects
 from .exact import exact_effects
 from .newton import newton_effects
@@ -123,7 +124,7 @@ class StackedExactEffects(Effects):
         transform, outputs = chain.without(_safe_indexing(chain.X, keep), keep)
         y = transformer = None
         if target is not None:
-            transformer = refitted(target, target.X[keep], keep)
+            transformer = clone(objective.head.transformer).fit(target.X[keep])
             y = columns(transformer.transform(target.X[keep]))
             y = y[:, 0] if y.shape[1] == 1 else y
         theta = objective.behind.minimum(_rows(outputs), y, keep, group)

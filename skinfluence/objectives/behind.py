@@ -174,10 +174,6 @@ class HuberBehind(Behind):
         slopes = self.inner.residuals[:, [0]]
         return slopes * v[: self.place] + self._curved(v) * self.weights
 
-    def mixed_targets(self, v):
-        """Minus the curvature: the loss is one of residuals."""
-        return -self._curved(v)
-
     def _curved(self, v):
         inner = self.inner
         moved = inner.design.predict(np.delete(v, self.place)[None])

@@ -91,10 +91,6 @@ class HalfDeviance(Loss):
         """Second derivative."""
         return self._derivative(Z, y, 2)
 
-    def target_slope(self, Z, y):
-        """``-exp(a z)``."""
-        return -np.exp(self.a * Z)
-
     def third(self, Z, y):
         """Third derivative."""
         return self._derivative(Z, y, 3)

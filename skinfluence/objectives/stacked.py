@@ -212,7 +212,7 @@ class StackedQueries(Queries):
     @property
     def predictions(self):
         """In the units of the targets."""
-        return columns(self.objective.target.step.inverse_transform(self.outputs))
+        return columns(self.objective.head.transformer.inverse_transform(self.outputs))
 
     def pullback(self, C):
         """Beside each other."""

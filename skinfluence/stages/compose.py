@@ -60,11 +60,14 @@ class Chain(Stage):
 
     def derivatives(self, rows):
         """Side by side."""
-        return np.concatenate([s.derivatives(rows) for s in self.stages], axis=1)
+        return self._beside([s.derivatives(rows) for s in self.stages], rows)
 
     def removals(self, rows):
         """Side by side."""
-        return np.concatenate([s.removals(rows) for s in self.stages], axis=1)
+        return self._beside([s.removals(rows) for s in self.stages], rows)
+
+    def _beside(self, parts, rows):
+        return np.concatenate(parts, axis=1) if parts else np.zeros((len(rows), 0))
 
     def pull_params(self, X, C):
         """Directly, then through the training rows of later stages."""
@@ -335,4 +338,5 @@ def _slices(sizes):
 
 
 def _union(stages):
-    return np.unique(np.concatenate([s.flipped_rows() for s in stages])).astype(np.intp)
+    flipped = [np.empty(0, dtype=np.intp), *[stage.flipped_rows() for stage in stages]]
+    return np.unique(np.concatenate(flipped))
