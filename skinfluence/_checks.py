@@ -78,5 +78,7 @@ class RowChecks:
 def takes_tables(estimator):
     """Whether a pipeline comes first, inside searches and other wrappers."""
     while estimator is not None and not hasattr(estimator, "steps"):
+        if hasattr(estimator, "final_estimator"):
+            return any(takes_tables(base) for _, base in estimator.estimators)
         estimator = getattr(estimator, "estimator", getattr(estimator, "regressor", None))
     return estimator is not None

@@ -118,6 +118,8 @@ def innermost(estimator):
 
 
 def _cross_fits(step):
+    if hasattr(step, "final_estimator_"):
+        return True
     if not hasattr(step, "get_params"):
         return False
     return any(isinstance(part, TargetEncoder) for part in [step, *step.get_params().values()])

@@ -3,6 +3,7 @@
 import copy
 import inspect
 
+import numpy as np
 from sklearn import get_config
 from sklearn.base import clone
 from sklearn.compose import TransformedTargetRegressor
@@ -30,6 +31,8 @@ def weight_name(estimator):
     if isinstance(estimator, Pipeline):
         step = estimator.steps[-1]
         return f"{step[0]}__{weight_name(step[1])}"
+    if hasattr(estimator, "final_estimator"):
+        return "sample_weight"
     inner = getattr(estimator, "estimator", getattr(estimator, "regressor", None))
     if hasattr(estimator, "best_estimator_") or hasattr(estimator, "cv_results_"):
         return weight_name(inner)
@@ -54,6 +57,8 @@ def unwrap(estimator):
         return before + steps, final
     if isinstance(estimator, TransformedTargetRegressor) and hasattr(estimator, "regressor_"):
         return _unwrap_transformed(estimator)
+    if hasattr(estimator, "final_estimator_"):
+        return _unwrap_stacking(estimator)
     return [], estimator
 
 
@@ -74,8 +79,21 @@ def _unwrap_transformed(estimator):
     return steps, view
 
 
+def _unwrap_stacking(estimator):
+    """The base models as a step, and the last model with the labels that the user knows."""
+    steps, last = unwrap(estimator.final_estimator_)
+    labels = getattr(estimator, "classes_", None)
+    if isinstance(labels, np.ndarray):
+        last, codes = copy.copy(last), last.classes_
+        last.classes_ = labels[codes]
+        weights = getattr(last, "class_weight", None)
+        if isinstance(weights, dict):  # it was given codes
+            last.class_weight = {labels[code]: value for code, value in weights.items()}
+    return [(type(estimator).__name__.lower(), estimator), *steps], last
+
+
 def _uses_targets(step):
-    if isinstance(step, _BaseFilter):
+    if isinstance(step, _BaseFilter) or hasattr(step, "final_estimator"):
         return True
     return hasattr(step, "transform") and get_tags(step).target_tags.required
 

@@ -8,7 +8,6 @@ import sklearn
 from sklearn.base import clone
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.decomposition import PCA
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_selection import SelectKBest, f_regression
 from sklearn.linear_model import (
     ElasticNet,
@@ -39,7 +38,6 @@ from sklearn.preprocessing import (
     StandardScaler,
 )
 from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR
-from sklearn.tree import DecisionTreeRegressor
 
 from skinfluence import InfluenceExplainer
 from skinfluence.objectives import objective_for
@@ -47,7 +45,7 @@ from skinfluence.targets import Decision
 
 from . import weighted_steps as ws
 from .common import assert_close
-from .test_stages import BINARY, COUNTS, MANY, QUERIES, VALUES, X, explained, logistic, picked
+from .test_stages import BINARY, COUNTS, MANY, QUERIES, VALUES, X, explained, logistic
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 POSITIVE = np.exp(VALUES / 10)

@@ -16,7 +16,6 @@ from sklearn.compose import (
     make_column_transformer,
 )
 from sklearn.decomposition import PCA
-from sklearn.ensemble import StackingClassifier, StackingRegressor
 from sklearn.feature_selection import SelectKBest, f_classif
 from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
@@ -394,12 +393,3 @@ def test_copies_and_other_solvers():
     assert_close(iterative.transform(X[QUERIES]), values, 1e-7)
     with pytest.raises(TypeError, match="StackedObjective"):
         explainer.error_bound()
-
-
-@pytest.mark.parametrize(
-    "stacked", [StackingClassifier([("a", logistic())]), StackingRegressor([("a", Ridge())])]
-)
-def test_stacked_estimators_are_refused_by_name(stacked):
-    y = VALUES if isinstance(stacked, StackingRegressor) else BINARY
-    with pytest.raises(ValueError, match=f"{type(stacked).__name__} is not supported"):
-        InfluenceExplainer(stacked).fit(X, y)

@@ -180,7 +180,15 @@ def columns(y):
 
 def routed_weight(step, sample_weight):
     """The weights that a step's ``fit`` received: only under metadata routing, and if asked."""
-    if sample_weight is None or not get_config()["enable_metadata_routing"]:
+    routed = get_config()["enable_metadata_routing"]
+    if sample_weight is not None and hasattr(step, "final_estimator_"):
+        if routed:
+            raise ValueError(
+                f"sample weights that metadata routing deals to the models of "
+                f"{type(step).__name__} are not followed; disable routing, or pass no weights"
+            )
+        return sample_weight
+    if sample_weight is None or not routed:
         return None
     if not hasattr(step, "get_metadata_routing"):
         return None
