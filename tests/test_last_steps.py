@@ -228,16 +228,18 @@ TARGETS = {
     "robust": (RobustScaler(), VALUES),
     "series": (make_pipeline(PowerTransformer(), MinMaxScaler()), VALUES),
     "two": (StandardScaler(), BOTH),
+    "penalties": (StandardScaler(), BOTH),
 }
 
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_transformed_target_without_the_row(name):
     transformer, y = TARGETS[name]
+    regressor = Ridge([2.0, 9.0] if name == "penalties" else 2.0)
     target = "decision" if y.ndim == 1 else Decision(output=1)
-    last = TransformedTargetRegressor(Ridge(2.0), transformer=transformer)
+    last = TransformedTargetRegressor(regressor, transformer=transformer)
     inside = TransformedTargetRegressor(
-        make_pipeline(StandardScaler(), Ridge(2.0)), transformer=transformer
+        make_pipeline(StandardScaler(), regressor), transformer=transformer
     )
     truth = {}
     for i in [None, *ROWS]:

@@ -34,6 +34,10 @@ STACKS = {
         StackingRegressor([("a", poisson), ("b", Ridge(2.0))], Ridge(1.0), passthrough=True),
         COUNTS.astype(float),
     ),
+    "shared": (
+        StackingRegressor([("a", Ridge(2.0)), ("b", "drop"), ("c", Ridge(50.0))], Ridge(0.1)),
+        VALUES,
+    ),
     "binary": (StackingClassifier([("a", logistic(C=0.5))], logistic(), cv=4), LABELS),
     "classes": (
         StackingClassifier(
@@ -175,6 +179,17 @@ def test_a_row_dropped_with_the_folds_as_they_were(name):
     correlation = np.corrcoef([newton.ravel(), frozen.ravel(), truth.ravel()])[2]
     assert correlation[0] > 0.98
     assert correlation[1] < correlation[0]
+
+
+def test_the_last_model_may_be_a_pipeline():
+    """What its scaler does to the base models' predictions, an unpenalised fit undoes."""
+    bases = [("a", Ridge(2.0)), ("b", Ridge(50.0))]
+    plain = StackingRegressor(bases, LinearRegression(), cv=4)
+    scaled = StackingRegressor(bases, make_pipeline(StandardScaler(), LinearRegression()), cv=4)
+    for method in ("influence", "newton", "exact"):
+        values = explained(plain, X, VALUES, method).transform(X[QUERIES])
+        tolerance = 1e-8 if method != "newton" else 0.02
+        assert_close(explained(scaled, X, VALUES, method).transform(X[QUERIES]), values, tolerance)
 
 
 def test_weights_reach_every_model():

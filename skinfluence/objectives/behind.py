@@ -125,7 +125,8 @@ class LinearBehind(Behind):
         phi, rho = inner.rule.joint_factors(gone)
         weights = inner.weights * phi[inner.rule.groups]
         other = inner.on_rows(Design(rows, inner.design.intercept), y, keep)
-        return other.minimise(other.theta, weights[keep], rho).theta
+        with other.identified_without(gone):
+            return other.minimise(other.theta, weights[keep], rho).theta
 
 
 class KinkedBehind(LinearBehind):

@@ -50,8 +50,6 @@ class StackedObjective(Objective):
         self.restricted = inner.restricted
         self.default_method = getattr(inner, "default_method", "newton")
         self.dtype = np.dtype(np.float64)
-        if hasattr(inner, "output_leverages"):
-            self.output_leverages, self.leverage_bound = self._leverages, self._leverage_bound
         parts = [self._response()]
         if target is not None:
             parts.append(self._target_response())
@@ -141,13 +139,15 @@ class StackedObjective(Objective):
         """Part by part."""
         return np.concatenate([self.inner.hessian_product(V[: self.n_theta]), V[self.n_theta :]])
 
-    def _leverage_bound(self, solver):
+    def leverage_bound(self, solver):
         """Of the last step."""
         return self.inner.leverage_bound(solver.last)
 
-    def _leverages(self, solver, rows):
-        """Of the last step."""
-        return self.inner.output_leverages(solver.last, rows)
+    @property
+    def output_leverages(self):
+        """Of the last step, if it has any: from a solver and rows."""
+        of_last = self.inner.output_leverages
+        return lambda solver, rows: of_last(solver.last, rows)
 
     def queries(self, X):
         """Raw rows (a :class:`RawRows`) as queries."""

@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.decomposition import PCA, TruncatedSVD
 
-from .base import Opaque, Stage, numeric, stage_for
+from .base import Opaque, Stage, numeric, refitted, stage_for
 from .products import Products, Tall
 
 # Below this gap, relative to the largest eigenvalue, components are not told apart.
@@ -135,6 +135,13 @@ class Projection(Stage):
         if self.centred:
             terms.append((self.ones, v[: self.d, None] / self.n))
         return Products(terms)
+
+    def without(self, X, keep):
+        """Refitted, each component on the side of the one it comes from."""
+        fitted = refitted(self, X, keep)
+        sides = np.einsum("kd,kd->k", fitted.components_, self.step.components_)
+        fitted.components_ *= np.where(sides < 0, -1.0, 1.0)[:, None]
+        return fitted.transform, fitted.transform(X)
 
     def _roots(self):
         return np.sqrt(self.step.explained_variance_) if self.whiten else 1.0
