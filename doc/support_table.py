@@ -40,8 +40,8 @@ EXAMPLES = {
     MLPClassifier: lambda: MLPClassifier(**SMALL_NET),
     MLPRegressor: lambda: MLPRegressor(**SMALL_NET),
     CalibratedClassifierCV: lambda: CalibratedClassifierCV(LogisticRegression()),
-    StackingClassifier: lambda: StackingClassifier([("base", tight(LogisticRegression()))]),
-    StackingRegressor: lambda: StackingRegressor([("base", Ridge())], Ridge()),
+    StackingClassifier: lambda: StackingClassifier([("base", tight(LogisticRegression()))], cv=2),
+    StackingRegressor: lambda: StackingRegressor([("base", Ridge())], Ridge(), cv=2),
 }
 
 

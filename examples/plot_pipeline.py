@@ -56,8 +56,8 @@ ax.legend(title="label")
 fig.tight_layout()
 
 # %%
-# The truth for some of these rows, from whole pipelines trained without each, beside the answer that
-# keeps the imputer and the scaler as they were fitted. Behind scalers little hangs on it: the
+# The truth for some of these rows, from whole pipelines trained without each, beside the answer
+# that keeps the imputer and the scaler as they were fitted. Behind scalers little hangs on it: the
 # penalty alone sees their move. (Behind components or target encodings it is another matter:
 # :ref:`sphx_glr_auto_examples_plot_frozen_misleads.py`.)
 

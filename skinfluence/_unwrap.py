@@ -45,19 +45,23 @@ def weight_name(estimator):
     raise ValueError(f"{type(estimator).__name__}.fit takes no sample_weight; pass None")
 
 
-def unwrap(estimator):
-    """``(steps, final)``: fitted transformers in order, and the fitted final estimator."""
+def unwrap(estimator, stacks=False):
+    """``(steps, final)``: fitted transformers in order, and the fitted final estimator.
+
+    ``stacks`` opens stacked models too: their base models are a step, which hands on other rows at
+    training time than to queries.
+    """
     if isinstance(estimator, FrozenEstimator):
-        return unwrap(estimator.estimator)
+        return unwrap(estimator.estimator, stacks)
     if hasattr(estimator, "best_estimator_"):
-        return unwrap(estimator.best_estimator_)
+        return unwrap(estimator.best_estimator_, stacks)
     if isinstance(estimator, Pipeline):
         before = [(n, s) for n, s in estimator.steps[:-1] if s is not None and s != "passthrough"]
-        steps, final = unwrap(estimator.steps[-1][1])
+        steps, final = unwrap(estimator.steps[-1][1], stacks)
         return before + steps, final
     if isinstance(estimator, TransformedTargetRegressor) and hasattr(estimator, "regressor_"):
         return _unwrap_transformed(estimator)
-    if hasattr(estimator, "final_estimator_"):
+    if stacks and hasattr(estimator, "final_estimator_"):
         return _unwrap_stacking(estimator)
     return [], estimator
 
@@ -93,7 +97,7 @@ def _unwrap_stacking(estimator):
 
 
 def _uses_targets(step):
-    if isinstance(step, _BaseFilter) or hasattr(step, "final_estimator"):
+    if isinstance(step, _BaseFilter):
         return True
     return hasattr(step, "transform") and get_tags(step).target_tags.required
 

@@ -192,7 +192,7 @@ class InfluenceExplainer(
         index = getattr(X, "index", None)  # of a dataframe; a list's is a method
         X, y, sample_weight = self._check_training(X, y, sample_weight)
         self.estimator_ = fit_estimator(self.estimator, X, y, sample_weight)
-        self._steps, final = unwrap(self.estimator_)
+        self._steps, final = unwrap(self.estimator_, stacks=True)
         y = np.asarray(y)
         self.objective_, rows = self._resolve(final, X, y, sample_weight)
         self._stacked = isinstance(self.objective_, StackedObjective)
@@ -527,7 +527,7 @@ class InfluenceExplainer(
         """Rows as the final estimator sees them, checked unless that was done already."""
         if self._stacked:
             return RawRows(X if hasattr(X, "shape") else np.asarray(X))
-        if is_net(unwrap(self.estimator_)[1]):
+        if is_net(unwrap(self.estimator_, stacks=True)[1]):
             return net_rows(transform(self._steps, X))
         if not self._steps and not self._takes_tables():
             return X

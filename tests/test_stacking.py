@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from skinfluence import InfluenceExplainer
+from skinfluence.model_selection import cross_val_predict
 
 from . import weighted_steps as ws
 from .common import assert_close
@@ -186,10 +187,11 @@ def test_the_last_model_may_be_a_pipeline():
     bases = [("a", Ridge(2.0)), ("b", Ridge(50.0))]
     plain = StackingRegressor(bases, LinearRegression(), cv=4)
     scaled = StackingRegressor(bases, make_pipeline(StandardScaler(), LinearRegression()), cv=4)
-    for method in ("influence", "newton", "exact"):
-        values = explained(plain, X, VALUES, method).transform(X[QUERIES])
-        tolerance = 1e-8 if method != "newton" else 0.02
-        assert_close(explained(scaled, X, VALUES, method).transform(X[QUERIES]), values, tolerance)
+    for method, tolerance in (("influence", 1e-8), ("newton", 0.02), ("exact", 1e-8)):
+        first, second = (explained(model, X, VALUES, method) for model in (scaled, plain))
+        rows = [[i] for i in ROWS] if method == "exact" else np.arange(len(X))
+        values, desired = (e.group_influence(rows, X[QUERIES]) for e in (first, second))
+        assert_close(values, desired, tolerance)
 
 
 def test_weights_reach_every_model():
@@ -265,5 +267,7 @@ def test_folds_drawn_at_random_are_refused():
 
 def test_stacks_inside_other_estimators_are_refused():
     inner = StackingClassifier([("a", LogisticRegression())], LogisticRegression(), cv=3)
-    with pytest.raises(ValueError, match="StackingClassifier inside another estimator"):
+    with pytest.raises(ValueError, match="StackingClassifier is not supported here"):
         InfluenceExplainer(OneVsRestClassifier(inner)).fit(X, MANY)
+    with pytest.raises(ValueError, match="StackingClassifier is not supported here"):
+        cross_val_predict(inner, X, BINARY, cv=3)

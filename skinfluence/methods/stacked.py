@@ -108,7 +108,7 @@ class StackedExactEffects(Effects):
     def _outputs(self, X, group):
         objective = self.objective
         transform, theta, transformer = self._without(group)
-        Z = objective.behind.predict(theta, _rows(transform(X)))
+        Z = objective.behind.predict(theta, as_design_rows(transform(X)))
         return objective.in_fitted_units(Z, transformer)
 
     def _without(self, group):
@@ -127,7 +127,7 @@ class StackedExactEffects(Effects):
             transformer = clone(objective.head.transformer).fit(target.X[keep])
             y = columns(transformer.transform(target.X[keep]))
             y = y[:, 0] if y.shape[1] == 1 else y
-        theta = objective.behind.minimum(_rows(outputs), y, keep, group)
+        theta = objective.behind.minimum(as_design_rows(outputs), y, keep, group)
         return transform, theta, transformer
 
 
@@ -165,13 +165,13 @@ class StackedRefitEffects(Effects):
 
     def _parameters(self, fits):
         inner, base = self.objective.inner, self.problem.estimator
-        moved = [inner.read_parameters(unwrap(fitted)[1]) for fitted in fits]
+        moved = [inner.read_parameters(unwrap(fitted, stacks=True)[1]) for fitted in fits]
         if any(theta.shape != inner.theta.shape for theta in moved):
             raise ValueError(
                 "without a row the stages hand on other columns: parameters cannot be compared. "
                 "Ask for outputs"
             )
-        moved = np.array(moved) - inner.read_parameters(unwrap(base)[1])
+        moved = np.array(moved) - inner.read_parameters(unwrap(base, stacks=True)[1])
         return np.column_stack([moved, np.zeros((len(moved), self.objective.n_eta))])
 
     def _differences(self, queries, fits):
@@ -181,9 +181,9 @@ class StackedRefitEffects(Effects):
     def _outputs_of(self, estimator, X):
         """Outputs of a fitted pipeline, (m, K)."""
         objective = self.objective
-        steps, final = unwrap(estimator)
+        steps, final = unwrap(estimator, stacks=True)
         theta = objective.inner.read_parameters(final)
-        Z = objective.behind.predict(theta, _rows(transform(steps, X)))
+        Z = objective.behind.predict(theta, as_design_rows(transform(steps, X)))
         return objective.in_fitted_units(Z, getattr(final, "transformer_", None))
 
     def _refit(self, groups):
@@ -201,6 +201,7 @@ def _fit_without(problem, group):
     )
 
 
-def _rows(X):
+def as_design_rows(X):
+    """What steps hand on, as a design takes it."""
     X = X if hasattr(X, "tocsr") else numeric(X)
     return check_array(X, accept_sparse="csr", dtype=np.float64)

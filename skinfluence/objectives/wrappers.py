@@ -229,8 +229,9 @@ def stacking_objective(estimator, X, y, sample_weight=None):
     """Refused: see the message."""
     name = type(estimator).__name__
     raise ValueError(
-        f"{name} inside another estimator is not supported; explain it on its own or as the last "
-        "step of a pipeline"
+        f"{name} is not supported here: InfluenceExplainer follows it on its own or as the last "
+        "step of a pipeline, not inside another estimator; model_selection and inference do not "
+        "know it"
     )
 
 
