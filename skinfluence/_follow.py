@@ -2,6 +2,7 @@
 
 import warnings
 
+from sklearn.compose import TransformedTargetRegressor
 from sklearn.frozen import FrozenEstimator
 from sklearn.preprocessing import (
     FunctionTransformer,
@@ -77,9 +78,9 @@ def stacked(steps, final, X, y, sample_weight, make):
 
 def target_stage(final, y):
     """The stage of a target transformer, or None; and what is kept as fitted."""
-    transformer = getattr(final, "transformer_", None)
-    if transformer is None:
+    if not is_transformed(final):
         return None, []
+    transformer = final.transformer_
     parts = transformer.steps if hasattr(transformer, "steps") else [(None, transformer)]
     parts = [part for _, part in parts if part is not None and part != "passthrough"]
     unknown = [part for part in parts if not _by_columns(part)]
@@ -88,6 +89,11 @@ def target_stage(final, y):
         return None, [(TARGET, reason)]
     stage = stage_for(transformer, columns(y))
     return (stage if stage.n_params else None), []
+
+
+def is_transformed(final):
+    """Whether a fitted regressor is one of transformed targets."""
+    return isinstance(final, TransformedTargetRegressor) and hasattr(final, "transformer_")
 
 
 def _by_columns(transformer):

@@ -87,9 +87,15 @@ def _unwrap_stacking(estimator):
     """The base models as a step, and the last model with the labels that the user knows."""
     steps, last = unwrap(estimator.final_estimator_)
     labels = getattr(estimator, "classes_", None)
-    if isinstance(labels, np.ndarray):
+    if isinstance(labels, np.ndarray) and not np.array_equal(labels, last.classes_):
         last, codes = copy.copy(last), last.classes_
-        last.classes_ = labels[codes]
+        try:
+            last.classes_ = labels[codes]
+        except AttributeError:
+            raise ValueError(
+                f"{type(last).__name__}, the last model of {type(estimator).__name__}, knows codes "
+                "in place of the labels; pass y as integers from 0, or use LogisticRegression"
+            ) from None
         weights = getattr(last, "class_weight", None)
         if isinstance(weights, dict):  # it was given codes
             last.class_weight = {labels[code]: value for code, value in weights.items()}

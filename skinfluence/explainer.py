@@ -22,7 +22,7 @@ from ._blocks import blocks
 from ._checks import RowChecks
 from ._distributed import fit_sharded, on_shards
 from ._effects import as_rows, bind
-from ._follow import follow, innermost
+from ._follow import follow, innermost, is_transformed
 from ._groups import GroupInfluence
 from ._memory import check_memory
 from ._out import open_sink
@@ -225,7 +225,7 @@ class InfluenceExplainer(
             return resolve_objective(self.objective, final, rows, y, sample_weight), rows
 
         self._stacked = False
-        if self._steps or hasattr(final, "transformer_"):
+        if self._steps or is_transformed(final):
             X = X if hasattr(X, "shape") else np.asarray(X)
             return follow(self._steps, final, X, y, sample_weight, self.preprocessing, make)
         rows = self._final_rows(X)

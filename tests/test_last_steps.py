@@ -303,6 +303,17 @@ def test_target_transformers_that_are_not_followed(regressor, transformer, reaso
         InfluenceExplainer(last).fit(X, y)
 
 
+def test_refits_would_not_keep_a_transformer_as_fitted():
+    last = TransformedTargetRegressor(Ridge(), transformer=StandardScaler())
+    poisson = TransformedTargetRegressor(PoissonRegressor(), transformer=MaxAbsScaler())
+    for model, mode in ((last, "frozen"), (make_pipeline(StandardScaler(), poisson), "auto")):
+        with (
+            pytest.warns(UserWarning, match="transformer"),
+            pytest.raises(ValueError, match="method='refit' fits the target transformer"),
+        ):
+            InfluenceExplainer(model, method="refit", preprocessing=mode).fit(X, COUNTS + 1.0)
+
+
 def test_steps_fitted_on_transformed_targets_are_refused():
     inner = make_pipeline(SelectKBest(f_regression, k=2), Ridge())
     model = TransformedTargetRegressor(inner, transformer=StandardScaler())

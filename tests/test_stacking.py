@@ -9,7 +9,13 @@ from sklearn.ensemble import (
     StackingRegressor,
 )
 from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRegressor, Ridge
+from sklearn.linear_model import (
+    LinearRegression,
+    LogisticRegression,
+    PoissonRegressor,
+    Ridge,
+    RidgeClassifier,
+)
 from sklearn.model_selection import KFold, PredefinedSplit, StratifiedKFold
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
@@ -244,6 +250,16 @@ def test_class_weights_keep_their_labels():
     even = StackingClassifier([("a", logistic())], logistic(class_weight={0: 1.0, 1: 3.0}), cv=3)
     ours = explained(stack, X, y, "newton").transform(X[QUERIES])
     assert_close(ours, explained(even, X, BINARY, "newton").transform(X[QUERIES]), 1e-10)
+
+
+def test_last_models_that_keep_codes_are_refused():
+    stack = StackingClassifier([("a", logistic())], OneVsRestClassifier(logistic()), cv=3)
+    assert explained(stack, X, BINARY).objective_.n_outputs == 1
+    with pytest.raises(ValueError, match="OneVsRestClassifier, the last model"):
+        explained(stack, X, LABELS)
+    ridge = StackingClassifier([("a", logistic())], RidgeClassifier(), cv=3)
+    values = [explained(ridge, X, y).transform(X[QUERIES]) for y in (BINARY, LABELS)]
+    assert_close(values[0], values[1], 1e-12)
 
 
 def test_base_models_that_are_not_followed_are_named():

@@ -14,7 +14,7 @@ from ..stages.base import columns, numeric
 from .base import Effects
 from .exact import exact_effects
 from .newton import newton_effects
-from .refit import refit_effects
+from .refit import check_transformer, refit_effects
 
 
 @newton_effects.register(StackedObjective)
@@ -119,6 +119,7 @@ class StackedExactEffects(Effects):
 
     def _refit(self, group):
         objective = self.objective
+        objective.behind.check_removable(group)
         chain, target = objective.chain, objective.target
         keep = np.setdiff1d(np.arange(objective.n_rows), group)
         transform, outputs = chain.without(_safe_indexing(chain.X, keep), keep)
@@ -136,6 +137,8 @@ class StackedRefitEffects(Effects):
 
     def __init__(self, problem):
         super().__init__(problem)
+        if self.objective.target is None:
+            check_transformer(self.objective)
         self._kept = {}
 
     def outputs(self, queries, rows):

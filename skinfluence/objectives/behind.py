@@ -74,6 +74,10 @@ class Behind:
         """``θ`` on other rows and targets, those of the training rows ``keep``."""
         raise NotImplementedError
 
+    def check_removable(self, rows):
+        """Refuse a removal that leaves a class, or the fit, without rows."""
+        self.inner.check_removable(rows)
+
     def _solved(self, v):
         return self.solver.solve(v[:, None])[:, 0]
 
@@ -121,7 +125,6 @@ class LinearBehind(Behind):
     def minimum(self, rows, y, keep, gone):
         """From the fitted parameters, under the removal's rules."""
         inner = self.inner
-        inner.check_removable(gone)
         phi, rho = inner.rule.joint_factors(gone)
         weights = inner.weights * phi[inner.rule.groups]
         other = inner.on_rows(Design(rows, inner.design.intercept), y, keep)
@@ -186,7 +189,6 @@ class HuberBehind(Behind):
 
     def minimum(self, rows, y, keep, gone):
         """From the fitted parameters."""
-        self.inner.check_removable(gone)
         other = self.inner.on_rows(Design(rows, self.inner.design.intercept), y, keep)
         return other.minimise(other.theta).theta
 
@@ -223,6 +225,11 @@ class PartsBehind(Behind):
         columns = [None] * len(self.parts) if y is None else y.T
         pairs = zip(self.parts, columns, strict=True)
         return np.concatenate([part.minimum(rows, t, keep, gone) for part, t in pairs])
+
+    def check_removable(self, rows):
+        """Of each part."""
+        for part in self.parts:
+            part.check_removable(rows)
 
     def _each(self):
         return zip(self.parts, self.inner.parameter_slices, strict=True)

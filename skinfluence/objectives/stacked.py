@@ -115,10 +115,10 @@ class StackedObjective(Objective):
 
     def in_fitted_units(self, Z, transformer):
         """Outputs of another fit, whose targets ``transformer`` made, as this one's."""
-        fitted = getattr(self.head, "transformer", None)
-        if transformer is None or fitted is None:
+        if self.target is None:
             return Z
-        return columns(fitted.transform(columns(transformer.inverse_transform(Z))))
+        back = columns(transformer.inverse_transform(Z))
+        return columns(self.head.transformer.transform(back))
 
     # -- what solvers and methods ask ------------------------------------------------------
     def removal_gradients(self):

@@ -86,9 +86,11 @@ class StandardScalerStage(ColumnWise):
 
     def _product_sum(self, C):
         """The same from products with the rows handed on, each left side met once."""
-        if self.holes:
+        rows = self.outputs
+        plain = type(rows) is np.ndarray and rows.dtype == np.float64
+        if self.holes or not plain:
             return self.pull_sum(C.dense())
-        sums, moments = C.sums(self.outputs)
+        sums, moments = C.sums(rows)
         return self._stack(-sums / self.scale, -moments / self.scale)
 
     def pull_training(self, C):
