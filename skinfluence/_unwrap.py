@@ -89,13 +89,7 @@ def _unwrap_stacking(estimator):
     labels = getattr(estimator, "classes_", None)
     if isinstance(labels, np.ndarray) and not np.array_equal(labels, last.classes_):
         last, codes = copy.copy(last), last.classes_
-        try:
-            last.classes_ = labels[codes]
-        except AttributeError:
-            raise ValueError(
-                f"{type(last).__name__}, the last model of {type(estimator).__name__}, knows codes "
-                "in place of the labels; pass y as integers from 0, or use LogisticRegression"
-            ) from None
+        last.classes_ = labels[codes]
         weights = getattr(last, "class_weight", None)
         if isinstance(weights, dict):  # it was given codes
             last.class_weight = {labels[code]: value for code, value in weights.items()}

@@ -252,14 +252,11 @@ def test_class_weights_keep_their_labels():
     assert_close(ours, explained(even, X, BINARY, "newton").transform(X[QUERIES]), 1e-10)
 
 
-def test_last_models_that_keep_codes_are_refused():
-    stack = StackingClassifier([("a", logistic())], OneVsRestClassifier(logistic()), cv=3)
-    assert explained(stack, X, BINARY).objective_.n_outputs == 1
-    with pytest.raises(ValueError, match="OneVsRestClassifier, the last model"):
-        explained(stack, X, LABELS)
-    ridge = StackingClassifier([("a", logistic())], RidgeClassifier(), cv=3)
-    values = [explained(ridge, X, y).transform(X[QUERIES]) for y in (BINARY, LABELS)]
-    assert_close(values[0], values[1], 1e-12)
+@pytest.mark.parametrize("last", [OneVsRestClassifier(logistic()), RidgeClassifier()])
+def test_the_last_model_knows_labels_as_codes(last):
+    stack = StackingClassifier([("a", logistic())], last, cv=3)
+    values = [explained(stack, X, y).transform(X[QUERIES]) for y in (BINARY, LABELS)]
+    assert_close(values[1], values[0], 1e-12)
 
 
 def test_base_models_that_are_not_followed_are_named():
