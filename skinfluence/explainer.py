@@ -70,7 +70,8 @@ class InfluenceExplainer(
         class without ``y``), "proba" likewise. "auto" is the loss when ``y`` is given, else the
         decision.
     preprocessing : {"auto", "frozen", "refit"}, default="auto"
-        Whether a removal reaches a pipeline's earlier steps. "frozen" keeps them as fitted;
+        Whether a removal reaches a pipeline's earlier steps, a target transformer and the base
+        models of a stack. "frozen" keeps them as fitted;
         "auto" follows the steps it knows (see ``skinfluence.stages``) and names in a warning
         those it froze; "refit" refuses steps it does not know.
     objective : str or object, default="auto"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import sklearn
 from sklearn.base import clone
-from sklearn.compose import TransformedTargetRegressor
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.decomposition import PCA
 from sklearn.feature_selection import SelectKBest, f_regression
 from sklearn.linear_model import (
@@ -32,6 +32,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import (
     MaxAbsScaler,
     MinMaxScaler,
+    OneHotEncoder,
     PowerTransformer,
     QuantileTransformer,
     RobustScaler,
@@ -45,7 +46,7 @@ from skinfluence.targets import Decision
 
 from . import weighted_steps as ws
 from .common import assert_close
-from .test_stages import BINARY, COUNTS, MANY, QUERIES, VALUES, X, explained, logistic
+from .test_stages import BINARY, CODES, COUNTS, MANY, QUERIES, VALUES, X, explained, logistic
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 POSITIVE = np.exp(VALUES / 10)
@@ -173,6 +174,22 @@ def test_exact_is_the_pipeline_without_the_row(name):
         objective = quiet(model, scaler.transform(X[keep]), y[keep])
         truth.append(linear_outputs(objective, scaler.transform(X[QUERIES]), y[QUERIES]))
     assert_close(values, np.column_stack([row - truth[0] for row in truth[1:]]), 1e-6)
+
+
+@pytest.mark.parametrize("name", ["huber", "hinge", "lasso", "one-vs-rest", "tube"])
+def test_sparse_rows_give_the_same(name):
+    (model, y), values = LASTS[name], []
+    table = np.column_stack([X, CODES])
+    for sparse in (False, True):
+        hot = OneHotEncoder(sparse_output=sparse, handle_unknown="ignore")
+        columns = ColumnTransformer(
+            [("n", StandardScaler(), [0, 1, 2, 3]), ("c", hot, [4, 5])],
+            sparse_threshold=float(sparse),
+        )
+        pipeline = make_pipeline(columns, StandardScaler(with_mean=False), model)
+        both = [explained(pipeline, table, y, method) for method in ("influence", "exact")]
+        values.append([e.group_influence([[1], [5]], table[QUERIES], y[QUERIES]) for e in both])
+    assert_close(np.array(values[1]), np.array(values[0]), 1e-9)
 
 
 def power_outputs(oracle, Z):
