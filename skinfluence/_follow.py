@@ -14,6 +14,8 @@ from sklearn.preprocessing import (
     TargetEncoder,
 )
 
+from ._unwrap import unwrap
+from .methods.base import Problem
 from .objectives.behind import behind
 from .objectives.heads import RegressionHead
 from .objectives.stacked import StackedObjective
@@ -26,7 +28,7 @@ LARGEST = 2e11
 TARGET = "transformer"
 
 
-def follow(steps, final, X, y, sample_weight, preprocessing, make):
+def follow(steps, final, X, y, sample_weight, preprocessing, make, *, smooth=False):
     """The objective of a pipeline's last step, stacked on the stages that are followed.
 
     Parameters
@@ -38,6 +40,8 @@ def follow(steps, final, X, y, sample_weight, preprocessing, make):
     preprocessing : {"auto", "frozen", "refit"}
     make : callable
         From the rows handed on to ``(objective, rows)`` of the last step.
+    smooth : bool, default=False
+        Whether derivatives in the rows' weights are wanted: order statistics have none.
 
     Returns
     -------
@@ -46,15 +50,15 @@ def follow(steps, final, X, y, sample_weight, preprocessing, make):
     """
     if preprocessing == "frozen":
         return make(training_rows(steps, X, y, sample_weight))
-    objective, rows, held = stacked(steps, final, X, y, sample_weight, make)
+    objective, rows, held = stacked(steps, final, X, y, sample_weight, make, smooth)
     if held:
-        _tell(held, preprocessing)
+        tell_held(held, preprocessing)
     if isinstance(objective, StackedObjective):
         _tell_flips(objective.chain)
     return objective, rows
 
 
-def stacked(steps, final, X, y, sample_weight, make):
+def stacked(steps, final, X, y, sample_weight, make, smooth=False):
     """As :func:`follow`, with the names and reasons of what is kept as fitted: a third value."""
     chain = Chain(steps, X, y, sample_weight)
     target, kept = target_stage(final, y)
@@ -64,8 +68,12 @@ def stacked(steps, final, X, y, sample_weight, make):
     if target is not None and type(inner.head.head) is not RegressionHead:
         name = type(final.regressor_).__name__
         target, kept = None, [(TARGET, f"not followed with {name}")]
+    rough = smooth and (chain.rough or (target is not None and target.rough))
     if behind(inner) is None:
         reason = f"not followed into {type(final).__name__}"
+    elif rough:
+        held = [(name, _why_rough(stage)) for name, stage in chain.named()]
+        return inner, rows, held + (kept if target is None else [(TARGET, _why_rough(target))])
     elif chain.n_params and inner.n_params * inner.n_rows * rows.shape[1] > LARGEST:
         reason = f"{rows.shape[1]} columns are too many to follow rows through"
     else:
@@ -103,6 +111,12 @@ def _by_columns(transformer):
     return unclipped or isinstance(transformer, known)
 
 
+def check_preprocessing(preprocessing):
+    """Refuse what is not one of the choices."""
+    if preprocessing not in ("auto", "frozen", "refit"):
+        raise ValueError(f"preprocessing={preprocessing!r} is not one of 'auto', 'frozen', 'refit'")
+
+
 def training_rows(steps, X, y, sample_weight):
     """What the last step was fitted on: cross-fitted where a step cross-fits."""
     if any(_cross_fits(step) for _, step in steps):
@@ -123,6 +137,24 @@ def innermost(estimator):
             return estimator
 
 
+def not_followed_into(steps, final):
+    """All steps as held, and why."""
+    return [(name, f"not followed into {type(final).__name__}") for name, _ in steps]
+
+
+def problem_for(objective, estimator, X, rows, y, sample_weight):
+    """What methods need to know of a fit: the whole pipeline where its steps are followed."""
+    if isinstance(objective, StackedObjective):
+        return Problem(objective, None, innermost(estimator), X, y, sample_weight)
+    return Problem(objective, None, unwrap(estimator)[1], rows, y, sample_weight)
+
+
+def _why_rough(stage):
+    if stage.rough:
+        return "it looks numbers up, which have no derivative in a row's weight"
+    return "another step has no derivative in a row's weight"
+
+
 def _cross_fits(step):
     if hasattr(step, "final_estimator_"):
         return True
@@ -131,7 +163,8 @@ def _cross_fits(step):
     return any(isinstance(part, TargetEncoder) for part in [step, *step.get_params().values()])
 
 
-def _tell(held, preprocessing):
+def tell_held(held, preprocessing):
+    """Warn of steps kept as fitted, ``(name, reason)``, or refuse them."""
     names = "; ".join(f"{name!r} ({why})" for name, why in held)
     if preprocessing == "refit":
         raise ValueError(

@@ -9,6 +9,7 @@ from functools import singledispatch
 import numpy as np
 
 from ..solvers.direct import Direct
+from ..solvers.factor import solve_repeated
 from .composite import IndependentOutputs
 from .design import Design
 from .huber import HuberObjective
@@ -129,7 +130,23 @@ class LinearBehind(Behind):
         weights = inner.weights * phi[inner.rule.groups]
         other = inner.on_rows(Design(rows, inner.design.intercept), y, keep)
         with other.identified_without(gone):
-            return other.minimise(other.theta, weights[keep], rho).theta
+            start = self._start(other, keep, weights[keep], rho)
+            return other.minimise(start, weights[keep], rho).theta
+
+    def _start(self, other, keep, weights, rho):
+        """A step from the outputs, not the parameters, where columns may have been rotated."""
+        inner = self.inner
+        if type(inner) not in (LinearObjective, PiecewiseObjective):
+            return other.theta
+        Z, loss = inner.outputs[keep], other.loss
+        block = other.quadratic(other.theta, weights, rho, Z)
+        if loss.scalar:
+            right = loss.curvature(Z, other.y)[:, None] * Z
+        else:
+            right = (loss.curvature_matrix(Z, other.y) @ Z[:, :, None])[:, :, 0]
+        right = other.design.tdot(weights[:, None] * (right - loss.gradient(Z, other.y)))
+        factor = other._factor(block)
+        return solve_repeated(factor, right.T.reshape(-1, 1), block.repeats)[:, 0]
 
 
 class KinkedBehind(LinearBehind):

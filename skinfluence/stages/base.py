@@ -7,6 +7,7 @@ import numpy as np
 from scipy import sparse
 from sklearn import get_config
 from sklearn.base import clone
+from sklearn.utils.metadata_routing import get_routing_for_object
 
 
 class Stage:
@@ -37,6 +38,8 @@ class Stage:
     takes_products : bool
         Whether :meth:`pull_sum` and :meth:`pull_training` take a
         :class:`~skinfluence.stages.products.Products` in place of an array.
+    rough : bool
+        Whether :meth:`derivatives` are removals, as ``η`` has no derivative in a row's weight.
     outputs : array
         What the step handed on at training time.
     held : list of (str, str)
@@ -47,6 +50,7 @@ class Stage:
     flat = True
     jumps = False
     takes_products = False
+    rough = False
 
     def __init__(self, step, X, y=None, sample_weight=None):
         if getattr(step, "copy", True) is False:  # it would overwrite the rows kept here
@@ -190,11 +194,8 @@ def routed_weight(step, sample_weight):
         return sample_weight
     if sample_weight is None or not routed:
         return None
-    if not hasattr(step, "get_metadata_routing"):
-        return None
-    requests = getattr(step.get_metadata_routing(), "fit", None)
-    asked = getattr(requests, "requests", {}).get("sample_weight")
-    return sample_weight if asked is True else None
+    asked = get_routing_for_object(step).consumes("fit", ["sample_weight"])
+    return sample_weight if asked else None
 
 
 def refitted(stage, X, keep):

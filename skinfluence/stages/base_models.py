@@ -51,6 +51,14 @@ class BaseModel:
         self.objective, self.n_params, self.held = None, 0, [reason]
 
     @property
+    def rough(self):
+        """Whether some step before it moves by lookups, not by a derivative."""
+        if not self.known or not self.staged:
+            return False
+        target = self.objective.target
+        return self.objective.chain.rough or (target is not None and target.rough)
+
+    @property
     def known(self):
         """Whether there is an objective."""
         return self.objective is not None

@@ -28,12 +28,13 @@ class Chain(Stage):
         self._hold_before_opaque()
         self.X, self.y, self.sample_weight = X, y, sample_weight
         self.outputs = rows
-        self.held = _named(zip(self.names, self.stages, strict=True))
+        self.held = _named(self.named())
         self.slices = _slices([stage.n_params for stage in self.stages])
         self.n_params = sum(stage.n_params for stage in self.stages)
         moving = [s for s, stage in enumerate(self.stages) if stage.n_params]
         self.moving = moving
         self.jumps = any(stage.jumps for stage in self.stages)
+        self.rough = any(stage.rough for stage in self.stages)
         self.first = moving[0] if moving else len(self.stages)
         self.flat = len(moving) <= 1 and all(stage.flat for stage in self.stages)
         self._carried, self._asked = None, 0
@@ -46,6 +47,10 @@ class Chain(Stage):
                 reason = f"step {self.names[last]!r} after it is not followed"
                 self.stages[s] = Opaque(stage.step, stage.X, stage.y, stage.sample_weight, reason)
                 self.stages[s].outputs = stage.outputs
+
+    def named(self):
+        """Names and stages."""
+        return zip(self.names, self.stages, strict=True)
 
     def inputs(self, X):
         """What each stage is given at query time, and the final rows."""
@@ -184,6 +189,7 @@ class Parallel(Stage):
         self.n_params = sum(stage.n_params for stage in self.stages)
         self.flat = all(stage.flat for stage in self.stages)
         self.jumps = any(stage.jumps for stage in self.stages)
+        self.rough = any(stage.rough for stage in self.stages)
 
     def transform(self, X):
         """Side by side."""

@@ -119,6 +119,8 @@ class Affine(ColumnWise):
     removal is followed exactly, by looking up the neighbouring order statistics.
     """
 
+    rough = True
+
     def _prepare(self):
         X = numeric(self.X)
         self.quantiles = [Quantile(X, q) for q in self._levels()]

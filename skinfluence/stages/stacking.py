@@ -37,6 +37,11 @@ class StackingStage(Stage):
 
     flat = False
 
+    @property
+    def rough(self):
+        """Whether a step before one of the base models is."""
+        return any(fit.rough for base in self.bases for fit in base.fits)
+
     def _prepare(self):
         step, n = self.step, self.X.shape[0]
         self.targets = encoded_targets(step, self.y)
