@@ -4,18 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 from joblib import Parallel, delayed
+from sklearn.base import clone
 from sklearn.utils import _safe_indexing, check_array
 
 from .._progress import progress
 from .._unwrap import fit_estimator, transform, unwrap
-from ..objectives.design import Design
 from ..objectives.stacked import StackedObjective
-from ..solvers.factor import solve_repeated
-from ..stages.base import numeric
+from ..stages.base import columns, numeric
 from .base import Effects
 from .exact import exact_effects
 from .newton import newton_effects
-from .refit import refit_effects
+from .refit import check_transformer, refit_effects
 
 
 @newton_effects.register(StackedObjective)
@@ -53,13 +52,12 @@ class StackedNewtonEffects(Effects):
     def parameters(self, rows):
         """``τ`` by the last step's Newton step, ``η`` by its removals."""
         rows = np.asarray(rows)
-        moved = self.objective.chain.removals(rows)
+        moved = self.objective.moves(rows, closed=True)
         return np.concatenate([self.last.parameters(rows), moved], axis=1)
 
     def joint_parameters(self, groups):
         """``τ`` jointly; ``η`` to first order, the rows of a group adding up."""
-        chain = self.objective.chain
-        moved = [chain.derivatives(np.asarray(group)).sum(axis=0) for group in groups]
+        moved = [self.objective.moves(np.asarray(group)).sum(axis=0) for group in groups]
         return np.concatenate([self.last.joint_parameters(groups), np.array(moved)], axis=1)
 
 
@@ -108,10 +106,10 @@ class StackedExactEffects(Effects):
         return np.array(moved)
 
     def _outputs(self, X, group):
-        transform, theta = self._without(group)
-        design = self.objective.inner.design
-        rows = Design(as_design_rows(transform(X)), design.intercept)
-        return rows.predict(theta.reshape(self.objective.n_outputs, -1))
+        objective = self.objective
+        transform, theta, transformer = self._without(group)
+        Z = objective.behind.predict(theta, as_design_rows(transform(X)))
+        return objective.in_fitted_units(Z, transformer)
 
     def _without(self, group):
         key = tuple(map(int, group))
@@ -121,11 +119,17 @@ class StackedExactEffects(Effects):
 
     def _refit(self, group):
         objective = self.objective
-        inner, chain = objective.inner, objective.chain
-        inner.check_removable(group)
-        keep = np.setdiff1d(np.arange(inner.n_rows), group)
+        objective.behind.check_removable(group)
+        chain, target = objective.chain, objective.target
+        keep = np.setdiff1d(np.arange(objective.n_rows), group)
         transform, outputs = chain.without(_safe_indexing(chain.X, keep), keep)
-        return transform, minimum_on(inner, as_design_rows(outputs), keep, group)
+        y = transformer = None
+        if target is not None:
+            transformer = clone(objective.head.transformer).fit(target.X[keep])
+            y = columns(transformer.transform(target.X[keep]))
+            y = y[:, 0] if y.shape[1] == 1 else y
+        theta = objective.behind.minimum(as_design_rows(outputs), y, keep, group)
+        return transform, theta, transformer
 
 
 class StackedRefitEffects(Effects):
@@ -133,6 +137,8 @@ class StackedRefitEffects(Effects):
 
     def __init__(self, problem):
         super().__init__(problem)
+        if self.objective.target is None:
+            check_transformer(self.objective)
         self._kept = {}
 
     def outputs(self, queries, rows):
@@ -162,19 +168,26 @@ class StackedRefitEffects(Effects):
 
     def _parameters(self, fits):
         inner, base = self.objective.inner, self.problem.estimator
-        moved = [inner.read_parameters(unwrap(fitted)[1]) for fitted in fits]
+        moved = [inner.read_parameters(unwrap(fitted, stacks=True)[1]) for fitted in fits]
         if any(theta.shape != inner.theta.shape for theta in moved):
             raise ValueError(
                 "without a row the stages hand on other columns: parameters cannot be compared. "
                 "Ask for outputs"
             )
-        moved = np.array(moved) - inner.read_parameters(unwrap(base)[1])
+        moved = np.array(moved) - inner.read_parameters(unwrap(base, stacks=True)[1])
         return np.column_stack([moved, np.zeros((len(moved), self.objective.n_eta))])
 
     def _differences(self, queries, fits):
-        inner = self.objective.inner
-        fitted = _outputs_of(inner, self.problem.estimator, queries.X)
-        return np.stack([_outputs_of(inner, fit, queries.X) - fitted for fit in fits], axis=1)
+        fitted = self._outputs_of(self.problem.estimator, queries.X)
+        return np.stack([self._outputs_of(fit, queries.X) - fitted for fit in fits], axis=1)
+
+    def _outputs_of(self, estimator, X):
+        """Outputs of a fitted pipeline, (m, K)."""
+        objective = self.objective
+        steps, final = unwrap(estimator, stacks=True)
+        theta = objective.inner.read_parameters(final)
+        Z = objective.behind.predict(theta, as_design_rows(transform(steps, X)))
+        return objective.in_fitted_units(Z, getattr(final, "transformer_", None))
 
     def _refit(self, groups):
         problem = self.problem
@@ -189,63 +202,6 @@ def _fit_without(problem, group):
     return fit_estimator(
         problem.estimator, _safe_indexing(problem.X, keep), problem.y[keep], weight
     )
-
-
-def _outputs_of(inner, estimator, X):
-    """Linear predictors of a fitted pipeline, (m, K)."""
-    steps, final = unwrap(estimator)
-    theta = inner.read_parameters(final).reshape(inner.n_outputs, -1)
-    return Design(as_design_rows(transform(steps, X)), inner.design.intercept).predict(theta)
-
-
-def minimum_on(inner, rows, keep, group):
-    """``θ`` of the last step when its rows are ``rows``, in the place of those of ``keep``.
-
-    The first step starts from outputs, not from parameters: columns may have come, gone or been
-    rotated.
-
-    Parameters
-    ----------
-    inner : LinearObjective or PiecewiseObjective
-        On all rows.
-    rows : ndarray or CSR of shape (len(keep), n_columns)
-    keep, group : ndarrays of int
-        The rows that stay and those that go.
-    """
-    phi, rho = inner.rule.joint_factors(group)
-    weights = (inner.weights * phi[inner.rule.groups])[keep]
-    design, Z, y = Design(rows, inner.design.intercept), inner.outputs[keep], inner.y[keep]
-    penalty = _penalty_of(inner, design.shape[1])
-    theta, targets = np.zeros(penalty.shape), inner.head_targets[keep]
-    parts = (design, inner.loss, y, weights, penalty, theta, inner.head)
-    fit = type(inner)(*parts, polish=False, head_targets=targets)
-    block = fit.quadratic(fit.theta, weights, rho, Z)
-    right = design.tdot(weights[:, None] * _working_targets(inner.loss, Z, y))
-    start = solve_repeated(fit._factor(block), right.T.reshape(-1, 1), block.repeats)[:, 0]
-    found = fit.minimise(start, weights, rho).theta
-    if fit.rank_deficient and not inner.rank_deficient:
-        raise ValueError(
-            f"without rows {group[:5].tolist()} the columns of X are linearly dependent and "
-            "nothing penalises them: the fit is not identified. Add a penalty"
-        )
-    return found
-
-
-def _working_targets(loss, Z, y):
-    """``S z - r``: what a Newton step regresses on, from outputs ``z``."""
-    if loss.scalar:
-        return loss.curvature(Z, y)[:, None] * Z - loss.gradient(Z, y)
-    return (loss.curvature_matrix(Z, y) @ Z[:, :, None])[:, :, 0] - loss.gradient(Z, y)
-
-
-def _penalty_of(inner, d):
-    """The last step's penalty on ``d`` columns: that of a column that came is its neighbours'."""
-    if d == inner.d:
-        return inner.penalty
-    penalty = np.repeat(inner.penalty[:, :1], d, axis=1)
-    if inner.design.intercept is not None:
-        penalty[:, -1] = inner.penalty[:, -1]
-    return penalty
 
 
 def as_design_rows(X):

@@ -11,7 +11,8 @@ from .._blocks import working_bytes
 from .._follow import not_followed_into, tell_held
 from .._unwrap import unwrap
 from ..methods.joint import has_joint_minima, joint_minima
-from ..methods.stacked import as_design_rows, minimum_on
+from ..methods.stacked import as_design_rows
+from ..objectives.behind import behind
 from ..objectives.composite import IndependentOutputs
 from ..objectives.design import Design
 from ..objectives.linear import LinearObjective
@@ -195,7 +196,7 @@ class FollowedModel(FoldModel):
         for part in self.parts:
             part.check_removable(removed)
         steps, rows = self.fold_steps.without(removed, keep)
-        return steps, [minimum_on(part, rows, keep, removed) for part in self.parts]
+        return steps, [behind(part).minimum(rows, None, keep, removed) for part in self.parts]
 
     def prepare(self, groups):
         """Nothing: each move is made when its fold comes."""
