@@ -40,8 +40,8 @@ EXAMPLES = {
     MLPClassifier: lambda: MLPClassifier(**SMALL_NET),
     MLPRegressor: lambda: MLPRegressor(**SMALL_NET),
     CalibratedClassifierCV: lambda: CalibratedClassifierCV(LogisticRegression()),
-    StackingClassifier: lambda: StackingClassifier([("last", LogisticRegression())]),
-    StackingRegressor: lambda: StackingRegressor([("last", Ridge())]),
+    StackingClassifier: lambda: StackingClassifier([("base", tight(LogisticRegression()))], cv=2),
+    StackingRegressor: lambda: StackingRegressor([("base", Ridge())], Ridge(), cv=2),
 }
 
 

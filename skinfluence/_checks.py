@@ -48,10 +48,7 @@ class RowChecks:
 
     def _takes_tables(self):
         """Whether the estimator's first step takes raw tables: then it checks its own input."""
-        estimator = self.estimator
-        while hasattr(estimator, "estimator") and not hasattr(estimator, "steps"):
-            estimator = estimator.estimator
-        return hasattr(estimator, "steps")
+        return takes_tables(self.estimator)
 
     def _check_rows_of(self, X):
         """Query rows, as those of ``fit``."""
@@ -76,3 +73,12 @@ class RowChecks:
         mapping = MethodMapping().add(caller="fit", callee="fit")
         router = MetadataRouter(owner=type(self).__name__).add_self_request(self)
         return router.add(estimator=self.estimator, method_mapping=mapping)
+
+
+def takes_tables(estimator):
+    """Whether a pipeline comes first, inside searches and other wrappers."""
+    while estimator is not None and not hasattr(estimator, "steps"):
+        if hasattr(estimator, "final_estimator"):
+            return any(takes_tables(base) for _, base in estimator.estimators)
+        estimator = getattr(estimator, "estimator", getattr(estimator, "regressor", None))
+    return estimator is not None

@@ -5,9 +5,12 @@ import warnings
 import numpy as np
 from sklearn.utils import check_array
 
+from ._follow import check_preprocessing
+from ._unwrap import transform
 from .methods import resolve_method
 from .methods.exact import exact_effects
 from .methods.newton import newton_effects
+from .objectives.stacked import RawRows, StackedObjective
 from .solvers import resolve_solver
 from .solvers.base import fitted_solver
 
@@ -17,10 +20,14 @@ def as_rows(X):
     return check_array(X, accept_sparse="csr", dtype=[np.float64, np.float32])
 
 
+def query_rows(objective, steps, X):
+    """Raw rows as the objective's queries take them."""
+    return RawRows(X) if isinstance(objective, StackedObjective) else as_rows(transform(steps, X))
+
+
 def check_steps(steps, preprocessing, stacklevel=4):
     """Say what happens to a pipeline's earlier steps: kept, kept with a warning, or refused."""
-    if preprocessing not in ("auto", "frozen", "refit"):
-        raise ValueError(f"preprocessing={preprocessing!r} is not one of 'auto', 'frozen', 'refit'")
+    check_preprocessing(preprocessing)
     frozen = [name for name, _ in steps]
     if not frozen or preprocessing == "frozen":
         return

@@ -1,11 +1,16 @@
 """From what the user passed to the final estimator and the rows it saw."""
 
+import copy
 import inspect
 
+import numpy as np
 from sklearn import get_config
 from sklearn.base import clone
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.feature_selection._univariate_selection import _BaseFilter
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
+from sklearn.utils import get_tags
 
 from .objectives.base import is_net
 
@@ -26,6 +31,8 @@ def weight_name(estimator):
     if isinstance(estimator, Pipeline):
         step = estimator.steps[-1]
         return f"{step[0]}__{weight_name(step[1])}"
+    if hasattr(estimator, "final_estimator"):
+        return "sample_weight"
     inner = getattr(estimator, "estimator", getattr(estimator, "regressor", None))
     if hasattr(estimator, "best_estimator_") or hasattr(estimator, "cv_results_"):
         return weight_name(inner)
@@ -38,17 +45,61 @@ def weight_name(estimator):
     raise ValueError(f"{type(estimator).__name__}.fit takes no sample_weight; pass None")
 
 
-def unwrap(estimator):
-    """``(steps, final)``: fitted transformers in order, and the fitted final estimator."""
+def unwrap(estimator, stacks=False):
+    """``(steps, final)``: fitted transformers in order, and the fitted final estimator.
+
+    ``stacks`` opens stacked models too: their base models are a step, which hands on other rows at
+    training time than to queries.
+    """
     if isinstance(estimator, FrozenEstimator):
-        return unwrap(estimator.estimator)
+        return unwrap(estimator.estimator, stacks)
     if hasattr(estimator, "best_estimator_"):
-        return unwrap(estimator.best_estimator_)
+        return unwrap(estimator.best_estimator_, stacks)
     if isinstance(estimator, Pipeline):
         before = [(n, s) for n, s in estimator.steps[:-1] if s is not None and s != "passthrough"]
-        steps, final = unwrap(estimator.steps[-1][1])
+        steps, final = unwrap(estimator.steps[-1][1], stacks)
         return before + steps, final
+    if isinstance(estimator, TransformedTargetRegressor) and hasattr(estimator, "regressor_"):
+        return _unwrap_transformed(estimator)
+    if stacks and hasattr(estimator, "final_estimator_"):
+        return _unwrap_stacking(estimator)
     return [], estimator
+
+
+def _unwrap_transformed(estimator):
+    """Steps of a pipeline inside, and the last one with the target transformer around it."""
+    steps, last = unwrap(estimator.regressor_)
+    if not steps:
+        return [], estimator
+    for name, step in steps:
+        if any(_uses_targets(part) for part in [step, *step.get_params().values()]):
+            raise ValueError(
+                f"step {name!r} inside TransformedTargetRegressor is fitted on the transformed "
+                "targets, which is not followed; put it in a pipeline before the "
+                "TransformedTargetRegressor"
+            )
+    view = copy.copy(estimator)
+    view.regressor = view.regressor_ = last
+    return steps, view
+
+
+def _unwrap_stacking(estimator):
+    """The base models as a step, and the last model with the labels that the user knows."""
+    steps, last = unwrap(estimator.final_estimator_)
+    labels = getattr(estimator, "classes_", None)
+    if isinstance(labels, np.ndarray) and not np.array_equal(labels, last.classes_):
+        last, codes = copy.copy(last), last.classes_
+        last.classes_ = labels[codes]
+        weights = getattr(last, "class_weight", None)
+        if isinstance(weights, dict):  # it was given codes
+            last.class_weight = {labels[code]: value for code, value in weights.items()}
+    return [(type(estimator).__name__.lower(), estimator), *steps], last
+
+
+def _uses_targets(step):
+    if isinstance(step, _BaseFilter):
+        return True
+    return hasattr(step, "transform") and get_tags(step).target_tags.required
 
 
 def unfrozen(estimator):

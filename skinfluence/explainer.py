@@ -22,7 +22,7 @@ from ._blocks import blocks
 from ._checks import RowChecks
 from ._distributed import fit_sharded, on_shards
 from ._effects import as_rows, bind
-from ._follow import follow, innermost
+from ._follow import follow, innermost, is_transformed
 from ._groups import GroupInfluence
 from ._memory import check_memory
 from ._out import open_sink
@@ -70,7 +70,8 @@ class InfluenceExplainer(
         class without ``y``), "proba" likewise. "auto" is the loss when ``y`` is given, else the
         decision.
     preprocessing : {"auto", "frozen", "refit"}, default="auto"
-        Whether a removal reaches a pipeline's earlier steps. "frozen" keeps them as fitted;
+        Whether a removal reaches a pipeline's earlier steps, a target transformer and the base
+        models of a stack. "frozen" keeps them as fitted;
         "auto" follows the steps it knows (see ``skinfluence.stages``) and names in a warning
         those it froze; "refit" refuses steps it does not know.
     objective : str or object, default="auto"
@@ -192,7 +193,7 @@ class InfluenceExplainer(
         index = getattr(X, "index", None)  # of a dataframe; a list's is a method
         X, y, sample_weight = self._check_training(X, y, sample_weight)
         self.estimator_ = fit_estimator(self.estimator, X, y, sample_weight)
-        self._steps, final = unwrap(self.estimator_)
+        self._steps, final = unwrap(self.estimator_, stacks=True)
         y = np.asarray(y)
         self.objective_, rows = self._resolve(final, X, y, sample_weight)
         self._stacked = isinstance(self.objective_, StackedObjective)
@@ -225,7 +226,7 @@ class InfluenceExplainer(
             return resolve_objective(self.objective, final, rows, y, sample_weight), rows
 
         self._stacked = False
-        if self._steps:
+        if self._steps or is_transformed(final):
             X = X if hasattr(X, "shape") else np.asarray(X)
             return follow(self._steps, final, X, y, sample_weight, self.preprocessing, make)
         rows = self._final_rows(X)
@@ -532,7 +533,7 @@ class InfluenceExplainer(
         """Rows as the final estimator sees them, checked unless that was done already."""
         if self._stacked:
             return RawRows(X if hasattr(X, "shape") else np.asarray(X))
-        if is_net(unwrap(self.estimator_)[1]):
+        if is_net(unwrap(self.estimator_, stacks=True)[1]):
             return net_rows(transform(self._steps, X))
         if not self._steps and not self._takes_tables():
             return X

@@ -17,10 +17,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV, train_test_split
-from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -438,10 +438,10 @@ def test_known_steps_are_followed_without_a_warning():
 
 
 def test_steps_before_an_unsupported_last_step_are_held():
-    pipeline = make_pipeline(StandardScaler(), OneVsRestClassifier(logistic()))
-    with pytest.warns(UserWarning, match="not followed into OneVsRestClassifier"):
+    pipeline = make_pipeline(StandardScaler(), SVC())
+    with pytest.warns(UserWarning, match="not followed into SVC"):
         InfluenceExplainer(pipeline).fit(X, MANY)
-    with pytest.raises(ValueError, match="not followed into OneVsRestClassifier"):
+    with pytest.raises(ValueError, match="not followed into SVC"):
         InfluenceExplainer(pipeline, preprocessing="refit").fit(X, MANY)
 
 

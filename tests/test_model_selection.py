@@ -267,6 +267,28 @@ def test_failing_folds_score_error_score():
         cross_val_score(logistic(), X, y, cv=cv, error_score="raise")
 
 
+def test_folds_are_tried_where_the_one_fit_fails():
+    """A value that no fit takes: errors and scores are scikit-learn's."""
+    rows = X.copy()
+    rows[3, 1] = np.nan
+    with pytest.warns(FitFailedWarning), pytest.warns(UserWarning, match="Scoring failed"):
+        ours = cross_val_score(logistic(), rows, TWO, cv=3)
+    assert np.isnan(ours).all()
+    with pytest.raises(ValueError, match="Input X contains NaN"):
+        cross_val_score(logistic(), rows, TWO, cv=3, error_score="raise")
+    with pytest.raises(ValueError, match="Input X contains NaN"):
+        cross_val_predict(logistic(), rows, TWO, cv=3, approximation="newton")
+
+
+def test_the_one_fit_may_stop_early():
+    """Whatever the solver's tolerance, the answer is that of the optimum, and nothing warns."""
+    options = {"cv": 4, "method": "predict_proba"}
+    theirs = reference.cross_val_predict(logistic(), X, TWO, **options)
+    for solver in ("lbfgs", "newton-cg", "saga"):
+        model = LogisticRegression(solver=solver, max_iter=3, random_state=0)
+        assert_allclose(cross_val_predict(model, X, TWO, **options), theirs, atol=1e-8)
+
+
 def test_failing_scorers_score_error_score():
     def fails(estimator, X, y):
         raise ValueError("no")
@@ -294,10 +316,8 @@ def test_pipeline_steps_are_frozen():
     ours = cross_val_predict(pipeline, X, TWO, cv=4, method="predict_proba", preprocessing="frozen")
     theirs = reference.cross_val_predict(logistic(), scaled, TWO, cv=4, method="predict_proba")
     assert_allclose(ours, theirs, atol=1e-7)
-    with pytest.warns(UserWarning, match="standardscaler"):
-        cross_val_score(pipeline, X, TWO, cv=4)
-    with pytest.raises(ValueError, match="does not know the pipeline steps"):
-        cross_val_score(pipeline, X, TWO, cv=4, preprocessing="refit")
+    with pytest.raises(ValueError, match="preprocessing='all' is not one of"):
+        cross_val_score(pipeline, X, TWO, cv=4, preprocessing="all")
 
 
 def test_frozen_model_is_not_fitted_again():

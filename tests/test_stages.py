@@ -13,10 +13,13 @@ from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
+    MaxAbsScaler,
+    MinMaxScaler,
     Normalizer,
     OneHotEncoder,
     PolynomialFeatures,
     PowerTransformer,
+    RobustScaler,
     StandardScaler,
     TargetEncoder,
 )
@@ -247,6 +250,57 @@ FINALS = {
     "poisson": (PoissonRegressor(alpha=0.1, tol=1e-12, solver="newton-cholesky"), COUNTS),
 }
 
+
+def lookup(step):
+    """An oracle of order statistics, looked up."""
+    kinds = {
+        MinMaxScaler: (("data_min_", "data_max_"), lambda X, low, top: (X - low) / (top - low)),
+        MaxAbsScaler: (("max_abs_",), lambda X, top: X / top),
+        RobustScaler: (("center_", "scale_"), lambda X, centre, scale: (X - centre) / scale),
+        SimpleImputer: (("statistics_",), lambda X, fill: np.where(np.isnan(X), fill, X)),
+    }
+    return ws.Lookup(step, *kinds[type(step)])
+
+
+median, constant = SimpleImputer(strategy="median"), SimpleImputer(strategy="constant")
+CASES |= {
+    "minmax": (MinMaxScaler(), lookup(MinMaxScaler()), X),
+    "maxabs": (MaxAbsScaler(), lookup(MaxAbsScaler()), X),
+    "robust": (RobustScaler(), lookup(RobustScaler()), X),
+    "median": (median, lookup(median), HOLES),
+    "mode": (
+        SimpleImputer(strategy="most_frequent"),
+        lookup(SimpleImputer(strategy="most_frequent")),
+        np.round(HOLES),
+    ),
+    "constant-scaler": (
+        make_pipeline(constant, StandardScaler()),
+        ws.Series(ws.Fixed(constant.fit(HOLES)), ws.Scaler()),
+        HOLES,
+    ),
+    "median-robust-scaler": (
+        make_pipeline(median, RobustScaler(), StandardScaler()),
+        ws.Series(lookup(median), lookup(RobustScaler()), ws.Scaler()),
+        HOLES,
+    ),
+    "scaler-minmax-pca": (
+        make_pipeline(StandardScaler(), MinMaxScaler(), PCA(2)),
+        ws.Series(ws.Scaler(), lookup(MinMaxScaler()), ws.Components(2)),
+        X,
+    ),
+    "scaler-pca-robust": (
+        make_pipeline(StandardScaler(), PCA(3), RobustScaler()),
+        ws.Series(ws.Scaler(), ws.Components(3), lookup(RobustScaler())),
+        X,
+    ),
+    "scaler-svd-poly": (
+        make_pipeline(StandardScaler(), TruncatedSVD(2, algorithm="arpack"), poly),
+        ws.Series(
+            ws.Scaler(), ws.Components(2, centred=False), ws.Fixed(clone(poly).fit(X[:, :2]))
+        ),
+        X,
+    ),
+}
 
 # encodings of a class target are of another kind, and tested on their own
 PAIRS = [

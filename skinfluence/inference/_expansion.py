@@ -6,6 +6,7 @@ from scipy.special import softmax
 from .._blocks import block_length, blocks
 from ..methods.joint import is_smooth
 from ..objectives.losses import MultinomialLoss
+from ..objectives.stacked import StackedObjective
 
 
 class Expansion:
@@ -89,6 +90,11 @@ class Expansion:
     def check_second_order(self):
         """Refuse objectives whose second-order term is not known."""
         objective = self.objective
+        if isinstance(objective, StackedObjective):
+            raise TypeError(
+                "the second order is not known where weights move a pipeline's steps; use order=1, "
+                "or preprocessing='frozen'"
+            )
         if not is_smooth(objective):
             raise TypeError(
                 f"the second order is not known for {type(objective).__name__}; use order=1"

@@ -12,20 +12,22 @@ class LeftOutRows:
     ----------
     own : ndarray of shape (n,)
         Prediction of each training row by the fit without it.
+    width : int
+        Fits whose predictions are held for each query.
     """
 
     def __init__(self, objective, effects):
-        self.objective = objective
-        rows = np.arange(objective.n_rows)
-        Z = np.array(objective.outputs, dtype=np.float64)
-        for part in effects.row_blocks(rows):
-            Z[part] += effects.own_outputs(part)
+        self.objective, self.effects = objective, effects
+        self.rows, self.width = np.arange(objective.n_rows), objective.n_rows
+        Z = np.empty((objective.n_rows, objective.n_outputs))
+        for part in effects.row_blocks(self.rows):
+            Z[part] = objective.training_queries(part).outputs + effects.own_outputs(part)
         self.own = objective.head.decision(Z, np.zeros(len(Z), dtype=np.intp))
-        self.moves = np.concatenate([effects.parameters(part) for part in effects.row_blocks(rows)])
 
     def at(self, queries):
         """Predictions at queries without each row, (m, n)."""
-        return _predictions(self.objective, queries, self.moves)
+        changes = self.effects.outputs(queries, self.rows)
+        return _predicted(self.objective, queries, changes)
 
 
 class LeftOutBags:
@@ -41,7 +43,7 @@ class LeftOutBags:
     """
 
     def __init__(self, objective, counts, moves):
-        self.objective, self.moves = objective, moves
+        self.objective, self.moves, self.width = objective, moves, len(moves)
         without = (counts == 0).T.astype(np.float64)
         number = without.sum(axis=1)
         if not number.all():
@@ -52,16 +54,17 @@ class LeftOutBags:
         self.shares = without / number[:, None]
         self.own = np.empty(len(without))
         for part in blocks(len(without), block_length(16 * len(moves), share=1 / 8)):
-            bags = _predictions(objective, objective.training_queries(part), moves)
+            queries = objective.training_queries(part)
+            bags = _predicted(objective, queries, queries.changes(moves))
             self.own[part] = np.einsum("ib,ib->i", bags, self.shares[part])
 
     def at(self, queries):
         """Mean predictions at queries without each row, (m, n)."""
-        return _predictions(self.objective, queries, self.moves) @ self.shares.T
+        return _predicted(self.objective, queries, queries.changes(self.moves)) @ self.shares.T
 
 
-def _predictions(objective, queries, moves):
-    Z = queries.outputs[:, None] + queries.changes(moves)
+def _predicted(objective, queries, changes):
+    Z = queries.outputs[:, None] + changes
     return objective.head.decision(Z, np.zeros(1, dtype=np.intp))
 
 
@@ -91,7 +94,7 @@ def jackknife_interval(left_out, X, y, level, kind):
     rank = int(np.ceil(level * (n + 1) - 1e-9))
     quantile = np.partition(residuals, rank - 1)[rank - 1]
     out = np.empty((X.shape[0], 2))
-    per_query = 16 * (n + len(left_out.moves))
+    per_query = 16 * (n + left_out.width)
     for part in blocks(len(out), block_length(per_query, share=1 / 8)):
         values = left_out.at(left_out.objective.queries(X[part]))
         if kind == "minmax":

@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._blocks import block_length, blocks
 from .._checks import RowChecks
 from .._effects import as_rows, check_steps
-from .._follow import training_rows
+from .._follow import check_preprocessing, follow, problem_for
 from .._unwrap import fit_estimator, unwrap
 from ..objectives import objective_for
 from ..solvers import resolve_solver
@@ -36,7 +36,11 @@ class InfinitesimalJackknife(Predictions, RowChecks, MetaEstimatorMixin, BaseEst
     groups : array-like of shape (n_samples,), optional
         Clusters of dependent rows: they are reweighted together.
     preprocessing : {"auto", "frozen", "refit"}, default="auto"
-        The earlier steps of a Pipeline are kept as fitted, with a warning unless "frozen".
+        What happens to the earlier steps of a Pipeline: "refit" lets the weights of the rows enter
+        them too, as repeated rows would, and refuses steps without a derivative in them (order
+        statistics, steps that are not known); "auto" does where it can, and keeps the steps as
+        fitted with a warning where not; "frozen" keeps them. ``order=2`` and ``bias_`` need
+        "frozen".
     random_state : int, RandomState or None, default=None
         Seed of ``bootstrap``.
 
@@ -106,7 +110,7 @@ class InfinitesimalJackknife(Predictions, RowChecks, MetaEstimatorMixin, BaseEst
         X, y, sample_weight = self._check_training(X, y, sample_weight)
         self.estimator_ = fit_estimator(self.estimator, X, y, sample_weight)
         self._steps, final = unwrap(self.estimator_)
-        check_steps(self._steps, self.preprocessing)
+        check_preprocessing(self.preprocessing)
         if hasattr(self.estimator_, "classes_"):
             self.classes_ = self.estimator_.classes_
         self._y, self._weight = np.asarray(y), sample_weight
@@ -115,18 +119,32 @@ class InfinitesimalJackknife(Predictions, RowChecks, MetaEstimatorMixin, BaseEst
         if isinstance(final, ENSEMBLES):
             if self.groups is not None:
                 raise ValueError(f"groups are not supported for {type(final).__name__}")
+            check_steps(self._steps, self.preprocessing)
             self._ensemble, self.objective_ = final, None
             return self
         self._ensemble = None
-        rows = as_rows(training_rows(self._steps, X, self._y, sample_weight))
-        self.objective_ = objective_for(final, rows, self._y, sample_weight)
+        self.objective_, rows = self._resolve(final, X)
         self._name_parameters()
         solver = resolve_solver("auto", self.objective_)
         self._expansion = Expansion(self.objective_, fitted_solver(solver, self.objective_))
         if self.order == 2:
             self._expansion.check_second_order()
-        self._final, self._rows = final, rows
+        args = (self.objective_, self.estimator_, X, rows, self._y, sample_weight)
+        self._problem = problem_for(*args)
         return self
+
+    def _resolve(self, final, X):
+        """The objective, and the rows that its estimator was fitted on."""
+
+        def make(rows):
+            rows = as_rows(rows)
+            return objective_for(final, rows, self._y, self._weight), rows
+
+        if not self._steps:
+            return make(X)
+        X = X if hasattr(X, "shape") else np.asarray(X)
+        args = (self._steps, final, X, self._y, self._weight, self.preprocessing, make)
+        return follow(*args, smooth=True)
 
     # -- parameters ------------------------------------------------------------------------
     @property
@@ -144,8 +162,8 @@ class InfinitesimalJackknife(Predictions, RowChecks, MetaEstimatorMixin, BaseEst
     def covariance_(self):
         """Sandwich covariance of the parameters."""
         objective = self._with_parameters()
-        scale = objective.public_parameters(np.ones((1, objective.n_params)))[0]
-        return self._inner_covariance() * scale[:, None] * scale
+        half = objective.public_parameters(self._inner_covariance())
+        return objective.public_parameters(half.T)
 
     @property
     def standard_errors_(self):
@@ -209,7 +227,8 @@ class InfinitesimalJackknife(Predictions, RowChecks, MetaEstimatorMixin, BaseEst
         Parameters
         ----------
         sample_weight : array-like of shape (n_samples,) or (b, n_samples)
-            In the place of those of ``fit``: 0 drops a row, 2 doubles it.
+            In the place of those of ``fit``: 0 drops a row, 2 doubles it. Where a pipeline's
+            steps are followed, they too see the row dropped or doubled.
 
         Returns
         -------

@@ -6,9 +6,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from .._blocks import block_length, blocks
-from .._effects import as_rows, bind, most_accurate
-from .._unwrap import transform
-from ..methods.base import Problem
+from .._effects import bind, most_accurate, query_rows
 from ._ensembles import bagging_variance
 from ._intervals import LeftOutBags, LeftOutRows, check_rows_for, jackknife_interval
 
@@ -44,7 +42,7 @@ class Predictions:
             return prediction
         if is_classifier(self.estimator_):
             raise ValueError("a label has no standard error; use predict_proba(return_std=True)")
-        rows = as_rows(transform(self._steps, X))
+        rows = query_rows(self.objective_, self._steps, X)
         if self._ensemble is not None:
             return prediction, np.sqrt(bagging_variance(self._ensemble, rows, len(self._y)))
         queries, head = self.objective_.queries(rows), self.objective_.head
@@ -72,7 +70,7 @@ class Predictions:
         proba = self.estimator_.predict_proba(X)
         if not return_std:
             return proba
-        rows = as_rows(transform(self._steps, X))
+        rows = query_rows(self.objective_, self._steps, X)
         if self._ensemble is not None:
             return proba, np.sqrt(bagging_variance(self._ensemble, rows, len(self._y)))
         queries, head = self.objective_.queries(rows), self.objective_.head
@@ -142,7 +140,7 @@ class Predictions:
             raise ValueError("prediction intervals are for a regressor with one output")
         check_rows_for(confidence_level, objective.n_rows)
         left_out = self._left_out(approximation, n_replicates)
-        rows = as_rows(transform(self._steps, self._check_rows_of(X)))
+        rows = query_rows(objective, self._steps, self._check_rows_of(X))
         y = np.ravel(self._y).astype(np.float64)
         return jackknife_interval(left_out, rows, y, confidence_level, kind)
 
@@ -154,8 +152,7 @@ class Predictions:
             counts, moves = zip(*self._replicates(n_replicates), strict=True)
             return LeftOutBags(objective, np.concatenate(counts), np.concatenate(moves))
         method = most_accurate(objective) if approximation == "auto" else approximation
-        problem = Problem(objective, None, self._final, self._rows, self._y, self._weight)
-        return LeftOutRows(objective, bind(method, "auto", problem)[2])
+        return LeftOutRows(objective, bind(method, "auto", self._problem)[2])
 
     def _deviation(self, queries, slopes):
         """Standard errors of quantities with the given slopes in the outputs: (m, n_slopes)."""

@@ -19,6 +19,9 @@ from .pairs import Pairs
 from .sweep import Sweep
 from .without_row import WithoutRow
 
+# Time of a row's expansion in d³ operations: with few rows a sweep's passes over them are faster.
+TENSOR_COST = 30
+
 
 class Exact(Method):
     """The optimum of the objective without each row, to a tolerance.
@@ -194,6 +197,7 @@ class LinearExactEffects(Effects):
             and None not in bounds
             and isinstance(self.problem.solver.factors_[0], PrimalFactor)
             and 64 * Pairs(objective.d).size * objective.d <= working_bytes()
+            and objective.n_rows * _pair_cost(objective.d) >= TENSOR_COST * objective.d**3
         )
         self._planned = True
 

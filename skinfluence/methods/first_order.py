@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from .._blocks import blocks
 from .base import Effects, Method
 
 
@@ -88,6 +89,13 @@ class FirstOrderEffects(Effects):
         return solved.astype(dtype, copy=False)
 
     def linearised(self, adjoint, rows, out=None):
-        """One product, in the dtype of the rows."""
-        block = self.gradients.block(rows)
-        return np.matmul(adjoint.T.astype(block.dtype, copy=False), block.T, out=out)
+        """One product, in the dtype of the rows; in pieces where rows are made at a cost."""
+        piece = getattr(self.gradients, "cached_rows", None)
+        if piece is None:
+            block = self.gradients.block(rows)
+            return np.matmul(adjoint.T.astype(block.dtype, copy=False), block.T, out=out)
+        rows = np.arange(self.gradients.shape[0])[rows]
+        out = np.empty((adjoint.shape[1], len(rows))) if out is None else out
+        for part in blocks(len(rows), piece):
+            out[:, part] = adjoint.T @ self.gradients.block(rows[part]).T
+        return out

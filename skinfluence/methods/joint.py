@@ -1,16 +1,25 @@
 """Optima of a linear predictor without groups of rows: as many Newton steps as they need."""
 
+import copy
+
 import numpy as np
 from scipy.linalg import LinAlgError
 
 from .._blocks import block_length, blocks
 from ..objectives.composite import IndependentOutputs
 from ..objectives.linear import LinearObjective
+from ..solvers.base import fitted_solver
+from ..solvers.direct import Direct
 from ..solvers.factor import PrimalFactor, solve_repeated
+from .base import Problem
+from .newton import LinearNewtonEffects
 
 # A step is taken with the Hessian without the group at the full fit. Where it shrinks slower
 # than this, the Hessian is made again at every step.
 SLOWEST = 0.3
+
+# The first steps can shrink faster than those to come: no rate below this is believed.
+SMALLEST_RATE = 0.01
 
 
 def is_smooth(objective):
@@ -23,7 +32,7 @@ def has_joint_minima(objective):
     return all(is_smooth(part) for part in getattr(objective, "parts", [objective]))
 
 
-def joint_minima(objective, groups, tol):
+def joint_minima(objective, groups, tol, factors=None):
     """``θ`` without each group minus ``θ̂``, shape (g, n_params).
 
     Parameters
@@ -33,25 +42,34 @@ def joint_minima(objective, groups, tol):
     tol : float
         Certified accuracy of the outputs of the training rows, relative to how far the removal
         moves them: steps shrink geometrically, and stop when the rest of the series is below it.
+    factors : ndarray of shape (g, d), optional
+        Of the penalty on each column without each group.
     """
     if isinstance(objective, IndependentOutputs):
-        return np.concatenate([joint_minima(part, groups, tol) for part in objective.parts], axis=1)
+        parts = [joint_minima(part, groups, tol, factors) for part in objective.parts]
+        return np.concatenate(parts, axis=1)
+    if factors is None:
+        factors = np.ones((len(groups), 1))
     per_group = 32 * objective.n_rows * objective.n_outputs + 8 * objective.n_params
     parts = blocks(len(groups), block_length(per_group, share=1 / 4))
-    return np.concatenate([_Block(objective, groups[part], tol).solve() for part in parts])
+    kind = _RowBlock if all(len(group) == 1 for group in groups) else _Block
+    return np.concatenate(
+        [kind(objective, groups[part], tol, factors[part]).solve() for part in parts]
+    )
 
 
 class _Block:
     """Groups removed side by side, their outputs from one matrix product."""
 
-    def __init__(self, objective, groups, tol):
+    def __init__(self, objective, groups, tol, factors):
         self.objective, self.groups, self.tol = objective, groups, tol
         rule = objective.rule
         self.weights = np.empty((objective.n_rows, len(groups)))
-        self.rho = np.empty(len(groups))
+        self.penalty = np.empty((len(groups), *objective.penalty.shape))
         for g, rows in enumerate(groups):
             objective.check_removable(rows)
-            phi, self.rho[g] = rule.joint_factors(rows)
+            phi, rho = rule.joint_factors(rows)
+            self.penalty[g] = rho * factors[g] * objective.penalty
             self.weights[:, g] = objective.weights * phi[rule.groups]
             self.weights[rows, g] = 0.0
 
@@ -71,16 +89,16 @@ class _Block:
             Z[:, active] -= moved
             size = np.abs(moved).max(axis=(0, 2))
             change = np.abs(Z[:, active] - objective.outputs[:, None]).max(axis=(0, 2))
-            rate = size / last[active]  # 0 at the first step, which says nothing yet
-            done = (rate > 0) & (size * rate / (1 - np.minimum(rate, 0.5)) <= self.tol * change)
+            known = np.isfinite(last[active])  # the first step says nothing of the rate yet
+            rate = np.maximum(size / last[active], SMALLEST_RATE)
+            done = known & (size * rate / (1 - np.minimum(rate, 0.5)) <= self.tol * change)
             done |= size <= 1e-14 * (1 + np.abs(Z[:, active]).max(axis=(0, 2)))
             failing = ~done & ~(rate <= SLOWEST)
             slow.extend(active[failing])
             last[active] = size
             active = active[~done & ~failing]
         for g in slow:
-            fit = objective.minimise(objective.theta, self.weights[:, g], self.rho[g])
-            theta[g] = fit.theta
+            theta[g] = self._penalised(g).minimise(objective.theta, self.weights[:, g]).theta
         return theta - objective.theta
 
     def _steps(self, theta, Z, active, factors):
@@ -90,29 +108,38 @@ class _Block:
         slopes *= self.weights[:, active, None]
         gradient = objective.design.tdot(slopes.reshape(n, -1))
         gradient = gradient.T.reshape(len(active), K * d)
-        gradient += self.rho[active, None] * objective.penalty.ravel() * theta
-        repeats = K if objective.loss.scalar else 1
-        steps = [
-            solve_repeated(factors[g], right[:, None], repeats)
-            for g, right in zip(active, gradient, strict=True)
-        ]
-        return np.array(steps).reshape(len(active), K, d)
+        gradient += self.penalty[active].reshape(gradient.shape) * theta
+        return self._solve(gradient, active, factors).reshape(len(active), K, d)
+
+    def _solve(self, gradient, active, factors):
+        """Each group's gradient through its factor."""
+        repeats = self.objective.n_outputs if self.objective.loss.scalar else 1
+        pairs = zip(active, gradient, strict=True)
+        return np.array([solve_repeated(factors[g], v[:, None], repeats) for g, v in pairs])
+
+    def _penalised(self, g):
+        """The objective with the penalty of a group."""
+        out = copy.copy(self.objective)
+        out.penalty = self.penalty[g]
+        return out
 
     def _quadratics(self):
         """Factored Hessians without each group, at the full fit."""
-        full = self.objective.quadratic(self.objective.theta)
-        downdate = self.objective.rule.trivial and full.size <= full.rows.n_rows
+        objective = self.objective
+        full = objective.quadratic(objective.theta)
+        downdate = objective.rule.trivial and full.size <= full.rows.n_rows
         matrix = full.matrix() if downdate else None
         factors = []
         for g, rows in enumerate(self.groups):
             try:
-                if downdate and 2 * len(rows) <= self.objective.n_rows:
-                    own, _ = self.objective.curvature_rows(rows)
-                    factors.append(PrimalFactor(matrix - own.gram(), full.gauge))
+                if downdate and 2 * len(rows) <= objective.n_rows:
+                    own, _ = objective.curvature_rows(rows)
+                    left = matrix - own.gram()
+                    part = self.penalty[g, : len(full.penalty) // objective.d].ravel()
+                    left[np.diag_indices_from(left)] += part - full.penalty
+                    factors.append(PrimalFactor(left, full.gauge))
                 else:
-                    block = self.objective.quadratic(
-                        self.objective.theta, self.weights[:, g], self.rho[g]
-                    )
+                    block = self._penalised(g).quadratic(objective.theta, self.weights[:, g])
                     factors.append(block.factorise())
             except LinAlgError as error:
                 raise ValueError(
@@ -121,3 +148,23 @@ class _Block:
                     "Add a penalty, or refit"
                 ) from error
         return factors
+
+
+class _RowBlock(_Block):
+    """Groups of one row each: one factor, downdated for all of them together.
+
+    What a row does to the penalty and to other rows' weights is left to the chord steps.
+    """
+
+    def _quadratics(self):
+        objective = self.objective
+        solver = fitted_solver(Direct(), objective)
+        rows = np.concatenate(self.groups)
+        effects = LinearNewtonEffects(Problem(objective, solver))
+        return effects, rows, objective.leverage_blocks(solver, rows)
+
+    def _solve(self, gradient, active, factors):
+        effects, rows, leverages = factors
+        x = self.objective.design.block(rows[active], np.float64)
+        with np.errstate(divide="ignore", invalid="ignore"):  # such rows take full Newton steps
+            return effects.downdated(x, rows[active], leverages[active], gradient)

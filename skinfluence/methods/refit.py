@@ -5,6 +5,7 @@ from functools import singledispatch
 import numpy as np
 from joblib import Parallel, delayed
 from sklearn.base import clone
+from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import _safe_split
 
@@ -39,9 +40,20 @@ class Refit(Method):
 @singledispatch
 def refit_effects(objective, problem):
     """Effects by refits; register another kind of objective here."""
+    check_transformer(objective)
     if objective.read_outputs is not None:
         return OutputRefitEffects(problem)
     return RefitEffects(problem)
+
+
+def check_transformer(objective):
+    """Refuse a target transformer that is kept as fitted: refits would not keep it."""
+    transformer = getattr(objective.head, "transformer", None)
+    if transformer is not None and not isinstance(transformer, FunctionTransformer):
+        raise ValueError(
+            f"method='refit' fits the target transformer {type(transformer).__name__} again, which "
+            "preprocessing keeps as fitted here; use preprocessing='refit', or another method"
+        )
 
 
 class RefitEffects(Effects):

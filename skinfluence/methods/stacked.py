@@ -4,18 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 from joblib import Parallel, delayed
+from sklearn.base import clone
 from sklearn.utils import _safe_indexing, check_array
 
 from .._progress import progress
 from .._unwrap import fit_estimator, transform, unwrap
-from ..objectives.design import Design
-from ..objectives.linear import LinearObjective
 from ..objectives.stacked import StackedObjective
-from ..stages.base import numeric
+from ..stages.base import columns, numeric
 from .base import Effects
 from .exact import exact_effects
 from .newton import newton_effects
-from .refit import refit_effects
+from .refit import check_transformer, refit_effects
 
 
 @newton_effects.register(StackedObjective)
@@ -53,13 +52,12 @@ class StackedNewtonEffects(Effects):
     def parameters(self, rows):
         """``τ`` by the last step's Newton step, ``η`` by its removals."""
         rows = np.asarray(rows)
-        moved = self.objective.chain.removals(rows)
+        moved = self.objective.moves(rows, closed=True)
         return np.concatenate([self.last.parameters(rows), moved], axis=1)
 
     def joint_parameters(self, groups):
         """``τ`` jointly; ``η`` to first order, the rows of a group adding up."""
-        chain = self.objective.chain
-        moved = [chain.derivatives(np.asarray(group)).sum(axis=0) for group in groups]
+        moved = [self.objective.moves(np.asarray(group)).sum(axis=0) for group in groups]
         return np.concatenate([self.last.joint_parameters(groups), np.array(moved)], axis=1)
 
 
@@ -108,10 +106,10 @@ class StackedExactEffects(Effects):
         return np.array(moved)
 
     def _outputs(self, X, group):
-        transform, theta = self._without(group)
-        design = self.objective.inner.design
-        rows = Design(_rows(transform(X)), design.intercept)
-        return rows.predict(theta.reshape(self.objective.n_outputs, -1))
+        objective = self.objective
+        transform, theta, transformer = self._without(group)
+        Z = objective.behind.predict(theta, as_design_rows(transform(X)))
+        return objective.in_fitted_units(Z, transformer)
 
     def _without(self, group):
         key = tuple(map(int, group))
@@ -121,14 +119,17 @@ class StackedExactEffects(Effects):
 
     def _refit(self, group):
         objective = self.objective
-        inner, chain = objective.inner, objective.chain
-        inner.check_removable(group)
-        keep = np.setdiff1d(np.arange(inner.n_rows), group)
+        objective.behind.check_removable(group)
+        chain, target = objective.chain, objective.target
+        keep = np.setdiff1d(np.arange(objective.n_rows), group)
         transform, outputs = chain.without(_safe_indexing(chain.X, keep), keep)
-        phi, rho = inner.rule.joint_factors(group)
-        weights = inner.weights * phi[inner.rule.groups]
-        fit = _on_rows(inner, _rows(outputs), keep, weights[keep])
-        return transform, fit.minimise(fit.theta, weights[keep], rho).theta
+        y = transformer = None
+        if target is not None:
+            transformer = clone(objective.head.transformer).fit(target.X[keep])
+            y = columns(transformer.transform(target.X[keep]))
+            y = y[:, 0] if y.shape[1] == 1 else y
+        theta = objective.behind.minimum(as_design_rows(outputs), y, keep, group)
+        return transform, theta, transformer
 
 
 class StackedRefitEffects(Effects):
@@ -136,6 +137,8 @@ class StackedRefitEffects(Effects):
 
     def __init__(self, problem):
         super().__init__(problem)
+        if self.objective.target is None:
+            check_transformer(self.objective)
         self._kept = {}
 
     def outputs(self, queries, rows):
@@ -165,19 +168,26 @@ class StackedRefitEffects(Effects):
 
     def _parameters(self, fits):
         inner, base = self.objective.inner, self.problem.estimator
-        moved = [inner.read_parameters(unwrap(fitted)[1]) for fitted in fits]
+        moved = [inner.read_parameters(unwrap(fitted, stacks=True)[1]) for fitted in fits]
         if any(theta.shape != inner.theta.shape for theta in moved):
             raise ValueError(
                 "without a row the stages hand on other columns: parameters cannot be compared. "
                 "Ask for outputs"
             )
-        moved = np.array(moved) - inner.read_parameters(unwrap(base)[1])
+        moved = np.array(moved) - inner.read_parameters(unwrap(base, stacks=True)[1])
         return np.column_stack([moved, np.zeros((len(moved), self.objective.n_eta))])
 
     def _differences(self, queries, fits):
-        inner = self.objective.inner
-        fitted = _outputs_of(inner, self.problem.estimator, queries.X)
-        return np.stack([_outputs_of(inner, fit, queries.X) - fitted for fit in fits], axis=1)
+        fitted = self._outputs_of(self.problem.estimator, queries.X)
+        return np.stack([self._outputs_of(fit, queries.X) - fitted for fit in fits], axis=1)
+
+    def _outputs_of(self, estimator, X):
+        """Outputs of a fitted pipeline, (m, K)."""
+        objective = self.objective
+        steps, final = unwrap(estimator, stacks=True)
+        theta = objective.inner.read_parameters(final)
+        Z = objective.behind.predict(theta, as_design_rows(transform(steps, X)))
+        return objective.in_fitted_units(Z, getattr(final, "transformer_", None))
 
     def _refit(self, groups):
         problem = self.problem
@@ -194,36 +204,7 @@ def _fit_without(problem, group):
     )
 
 
-def _outputs_of(inner, estimator, X):
-    """Linear predictors of a fitted pipeline, (m, K)."""
-    steps, final = unwrap(estimator)
-    theta = inner.read_parameters(final).reshape(inner.n_outputs, -1)
-    return Design(_rows(transform(steps, X)), inner.design.intercept).predict(theta)
-
-
-def _on_rows(inner, rows, keep, weights):
-    """The last step's objective on other rows; columns may have come or gone."""
-    design = Design(rows, inner.design.intercept)
-    same = design.shape[1] == inner.d
-    theta, penalty = inner.coef, inner.penalty
-    if not same:
-        penalty = np.repeat(inner.penalty[:, :1], design.shape[1], axis=1)
-        theta = np.zeros(penalty.shape)
-        if inner.design.intercept is not None:
-            penalty[:, -1], theta[:, -1] = inner.penalty[:, -1], inner.coef[:, -1]
-    return LinearObjective(
-        design,
-        inner.loss,
-        inner.y[keep],
-        weights,
-        penalty,
-        theta,
-        inner.head,
-        polish=False,
-        head_targets=inner.head_targets[keep],
-    )
-
-
-def _rows(X):
+def as_design_rows(X):
+    """What steps hand on, as a design takes it."""
     X = X if hasattr(X, "tocsr") else numeric(X)
     return check_array(X, accept_sparse="csr", dtype=np.float64)

@@ -16,10 +16,13 @@ from .._unwrap import unwrap
 from ..methods.joint import is_smooth
 from ..objectives import objective_for
 from ..solvers import Direct
-from ._model import FoldModel, final_weight
+from ._followed import fold_model
+from ._model import check_approximation, final_weight
 from ._refine import check_refinable, leave_one_out_loss
+from ._run import fold_scores
 from ._scores import scorer_parts
-from ._validation import cross_validate, fit_model, fold_scores
+from ._start import fit_model
+from ._validation import cross_validate
 
 # Penalties a fit can be followed along, and whether more of it means more regularisation.
 PENALTIES = {"C": False, "alpha": True}
@@ -29,6 +32,7 @@ class Candidates:
     """The candidates of one search, each followed from the one before where it can be."""
 
     def __init__(self, search, X, y, scorer, routed, folds):
+        check_approximation(search.approximation, search.preprocessing, search.estimator)
         self._check_weights(search, routed, folds)
         self.search, self.X, self.y, self.scorer = search, X, y, scorer
         self.routed, self.folds = routed, folds
@@ -85,7 +89,9 @@ class Candidates:
             )
         except ValueError as error:
             return self._failed(error)
-        self.model, self.candidate, self.preprocessing = model, candidate, "frozen"
+        self.model, self.candidate = model, candidate
+        if not model.followed:  # which was said once
+            self.preprocessing = "frozen"
         out = fold_scores(
             model,
             estimator,
@@ -105,7 +111,7 @@ class Candidates:
             return None
         changed = [name for name in candidate if candidate[name] is not self.candidate[name]]
         changed = [name for name in changed if not _same(candidate[name], self.candidate[name])]
-        objective = self.model.objective
+        objective = self.model.last
         if any(name.split("__")[-1] not in PENALTIES for name in changed):
             return None
         if not is_smooth(objective) or objective.rank_deficient:
@@ -122,14 +128,15 @@ class Candidates:
                 final, objective.design.X, np.asarray(self.y), final_weight(estimator, fit_params)
             )
         _write_parameters(final, objective)
-        return FoldModel(
+        return fold_model(
             estimator,
             self.X,
             self.y,
             self.approximation,
-            "frozen",
+            self.preprocessing,
             fit_params,
-            objective=objective,
+            objective,
+            self.model,
         )
 
     def refine(self, candidates, best):
@@ -142,6 +149,11 @@ class Candidates:
             raise ValueError(
                 "refine needs a score with a derivative: scoring='neg_mean_squared_error', or "
                 "a log-loss made with make_scorer(log_loss, labels=...)"
+            )
+        if self.model.followed:
+            raise ValueError(
+                "refine differentiates the score with a pipeline's earlier steps held: pass "
+                "preprocessing='frozen'"
             )
         start = candidates[best]
         if name not in start or name.split("__")[-1] not in PENALTIES:
@@ -188,7 +200,7 @@ class Candidates:
         """What scikit-learn records for a fit that fails: its error score in every split."""
         score = self.search.error_score
         if not isinstance(score, numbers.Number):
-            raise error
+            raise error.__cause__ or error
         self.errors.append(error)
         names = getattr(self.scorer, "_scorers", None)
         scores = score if names is None else dict.fromkeys(names, score)

@@ -11,13 +11,13 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.metadata_routing import process_routing
 
 from .._blocks import block_length, blocks
-from .._effects import as_rows, bind, check_steps, most_accurate
-from .._follow import training_rows
-from .._unwrap import transform, unwrap, weight_name
-from ..methods.base import Problem
+from .._effects import as_rows, bind, most_accurate, query_rows
+from .._follow import check_preprocessing, follow, problem_for
+from .._unwrap import unwrap, weight_name
 from ..methods.exact import Exact
 from ..methods.joint import has_joint_minima, joint_minima
 from ..objectives import objective_for
+from ..objectives.stacked import StackedObjective
 
 # Outputs of the rows after a fold is removed, relative to how far the removal moves them.
 FOLD_ACCURACY = 1e-8
@@ -41,40 +41,58 @@ class FoldModel:
     fit_params : dict
         What its ``fit`` was given besides.
     objective : Objective, optional
-        That of the estimator, where it is at hand.
+        That of the estimator's last step, where it is at hand.
 
     Attributes
     ----------
+    last : Objective
+        What the last step minimised; ``objective`` has the steps before it too, where they are
+        followed.
+    followed : bool
+        Whether they are.
     accurate : bool
         Whether a fold that cannot be reached from the fit is fitted instead; a coarser
         approximation raises.
     """
 
     def __init__(self, estimator, X, y, approximation, preprocessing, fit_params, objective=None):
-        self.estimator, self.X = estimator, X
+        self.estimator, self.X = estimator, X if hasattr(X, "shape") else np.asarray(X)
         self.steps, final = unwrap(estimator)
-        check_steps(self.steps, preprocessing, stacklevel=5)
         _warn_chosen(estimator, final)
-        y = np.asarray(y)
-        weight = final_weight(estimator, fit_params)
-        _check_weighted_classes(estimator, y, weight)
-        if objective is None:
-            rows = as_rows(training_rows(self.steps, X, y, weight))
-            objective = objective_for(final, rows, y, weight)
-        else:
-            rows = objective.design.X
-        self.objective = objective
-        self.n_rows = objective.n_rows
-        self.rank_deficient = getattr(objective, "rank_deficient", False)
+        self.y = np.asarray(y)
+        self.weight = final_weight(estimator, fit_params)
+        _check_weighted_classes(estimator, self.y, self.weight)
+        self.objective, rows = self._resolve(final, preprocessing, objective)
+        self.followed = isinstance(self.objective, StackedObjective)
+        self.last = self.objective.inner if self.followed else self.objective
+        self.n_rows = self.last.n_rows
+        self.rank_deficient = getattr(self.last, "rank_deficient", False)
         self.accurate = approximation in ("auto", "exact")
+        self._kept = {}
+        self._bind(approximation, rows)
+
+    def _resolve(self, final, preprocessing, objective):
+        """The objective, and the rows that the last step was fitted on."""
+
+        def make(rows):
+            rows = as_rows(rows)
+            if objective is not None:
+                return objective, rows
+            return objective_for(final, rows, self.y, self.weight), rows
+
+        if not self.steps:
+            return make(self.X)
+        return follow(self.steps, final, self.X, self.y, self.weight, preprocessing, make)
+
+    def _bind(self, approximation, rows):
+        """The method by which rows are removed."""
         if approximation == "auto":
-            approximation = most_accurate(objective)
+            approximation = most_accurate(self.objective)
             if approximation == "exact":
                 approximation = Exact(tol=AUTO_ACCURACY)
         self.exact = approximation == "exact" or isinstance(approximation, Exact)
-        problem = Problem(objective, None, final, rows, y, weight)
-        self._kept = {}
-        self.effects = bind(approximation, "auto", problem)[2]
+        args = (self.objective, self.estimator, self.X, rows, self.y, self.weight)
+        self.effects = bind(approximation, "auto", problem_for(*args))[2]
 
     # -- which folds -----------------------------------------------------------------------
     def movable(self, removed):
@@ -88,7 +106,7 @@ class FoldModel:
             return False
         if self.objective.head.classes is None:
             return True
-        codes = self.objective.training_targets(slice(None))
+        codes = self.last.training_targets(slice(None))
         if not hasattr(self, "_counts"):
             self._counts = np.bincount(codes, minlength=len(self.objective.head.classes))
         lost = np.bincount(codes[removed], minlength=len(self._counts))
@@ -100,7 +118,7 @@ class FoldModel:
             return np.zeros(self.n_rows, dtype=bool)
         if self.objective.head.classes is None:
             return np.ones(self.n_rows, dtype=bool)
-        codes = self.objective.training_targets(slice(None))
+        codes = self.last.training_targets(slice(None))
         return np.bincount(codes)[codes] > 1
 
     # -- outputs ---------------------------------------------------------------------------
@@ -112,13 +130,18 @@ class FoldModel:
             out[rows] = fitted + self.effects.own_outputs(rows)
         return out
 
+    def fold_outputs(self, folds):
+        """Outputs of every row without its fold: (n_rows, n_outputs)."""
+        out = np.empty((self.n_rows, self.objective.n_outputs))
+        for move, (_, test) in zip(self.moves(folds.removed), folds.splits, strict=True):
+            out[test] = self.outputs(self.training_queries(test), move)
+        return out
+
     def moves(self, groups):
-        """What the joint removal of each group does, for :meth:`outputs`."""
+        """What the joint removal of each group does, for :meth:`outputs`, one after the other."""
         per_group = 8 * self.objective.n_params
-        moves = []
         for part in blocks(len(groups), block_length(per_group, share=1 / 4)):
-            moves.extend(self._moves(groups[part]))
-        return moves
+            yield from self._moves(groups[part])
 
     def move(self, removed):
         """The move of one group: kept from before, or made with those likely to come next."""
@@ -136,7 +159,7 @@ class FoldModel:
     def prepare(self, groups):
         """Make the moves of groups at once, where they fit in the memory budget."""
         length = block_length(8 * self.objective.n_params, share=1 / 4)
-        moves = self.moves(groups[:length])
+        moves = list(self.moves(groups[:length]))
         keys = [group.tobytes() for group in groups[:length]]
         self._kept = dict(zip(keys, moves, strict=True))
 
@@ -160,7 +183,11 @@ class FoldModel:
 
     def queries(self, X):
         """Queries at raw rows."""
-        return self.objective.queries(as_rows(transform(self.steps, X)))
+        return self.objective.queries(query_rows(self.objective, self.steps, X))
+
+    def training_queries(self, rows):
+        """Queries at some of the training rows."""
+        return self.objective.training_queries(rows)
 
     # -- what the estimator would answer ---------------------------------------------------
     def responses(self, Z, method):
@@ -197,10 +224,16 @@ def responses(head, Z, method, like):
     return values.reshape(len(Z), *like.shape[1:]).astype(like.dtype, copy=False)
 
 
-def check_approximation(approximation):
-    """Refuse a name that is not one of the approximations."""
+def check_approximation(approximation, preprocessing, estimator):
+    """Refuse a name that is not one of the approximations, and held steps in refits."""
     if approximation not in APPROXIMATIONS:
         raise ValueError(f"approximation={approximation!r} is not one of {list(APPROXIMATIONS)}")
+    check_preprocessing(preprocessing)
+    if approximation == "refit" and preprocessing == "frozen" and isinstance(estimator, Pipeline):
+        raise ValueError(
+            "approximation='refit' fits whole pipelines: it cannot keep steps with "
+            "preprocessing='frozen'"
+        )
 
 
 def final_weight(estimator, fit_params):

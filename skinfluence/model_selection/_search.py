@@ -34,7 +34,8 @@ class InfluenceSearchCV(BaseSearchCV):
         See :func:`cross_val_predict`. Here "auto" is "newton" for leave-one-out: scores are
         compared, and one step errs the same way for all.
     preprocessing : {"auto", "frozen", "refit"}, default="auto"
-        See :func:`cross_val_predict`. A Pipeline's earlier steps are kept as fitted on all rows.
+        See :func:`cross_val_predict`. Steps are fitted to a fold once for all candidates that
+        differ in a penalty of the last step only. ``refine`` needs "frozen".
     refit : bool, str or callable, default=True
     refine : str, optional
         A penalty of the grid ("C", "alpha", "model__C"). From the best candidate on, the

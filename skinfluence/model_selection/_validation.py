@@ -1,23 +1,19 @@
 """Cross-validation as in ``sklearn.model_selection``, from one fit."""
 
 import time
+from functools import partial
 
 import numpy as np
 import sklearn.model_selection as reference
-from sklearn import get_config
-from sklearn.base import clone
-from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import check_scoring
 from sklearn.utils import indexable
-from sklearn.utils.validation import _check_method_params
 
 from .._partitions import is_dask
 from ._bounds import fold_error_bounds
 from ._dask import left_out_rows
 from ._folds import make_folds, route, splitter
-from ._model import FoldModel, check_approximation
-from ._moved import MovedEstimator
-from ._scores import pointwise
+from ._model import check_approximation
+from ._run import fitted, fold_outputs, fold_scores, stand_in
 
 
 def cross_val_predict(
@@ -64,8 +60,11 @@ def cross_val_predict(
         first order; "refit" is scikit-learn's own function. "auto" is "exact" where the model
         has it, else "newton".
     preprocessing : {"auto", "frozen", "refit"}, default="auto"
-        What happens to the earlier steps of a Pipeline: "frozen" keeps them as fitted on all
-        rows, "auto" too, with a warning; "refit" refuses steps it cannot follow.
+        What happens to the earlier steps of a Pipeline. "refit" lets them move with the folds:
+        "auto" and "exact" fit them to each training fold, the other approximations follow them
+        to first order and refuse steps they do not know. "auto" does so where it can (into
+        linear predictors), and keeps steps as fitted on all rows with a warning where not.
+        "frozen" keeps them.
 
     Returns
     -------
@@ -81,10 +80,14 @@ def cross_val_predict(
 
     Notes
     -----
+    Where a pipeline's steps are fitted to each training fold, a fold takes a fit of the steps and
+    a few Newton steps of the last; behind one scaler it takes the latter alone. Leave-one-out
+    then costs ``n_samples`` such folds: ``approximation="newton"`` does without.
+
     Rules that an estimator applies to its data (balanced class weights, a penalty on the mean
     loss) are applied again to each training fold. A training fold without one of the classes,
     one that names a row twice, and (under "auto" and "exact") one in which the parameters are
-    not determined, is fitted by the estimator itself.
+    not determined, is fitted by the estimator itself; so are all where the one fit fails.
 
     References
     ----------
@@ -103,33 +106,37 @@ def cross_val_predict(
     >>> cross_val_predict(Ridge(), X, y).shape
     (442,)
     """
-    check_approximation(approximation)
+    check_approximation(approximation, preprocessing, estimator)
     if is_dask(X):
         return left_out_rows(
             estimator, X, y, groups, cv, params, method, approximation, preprocessing
         )
     X, y = indexable(X, y)
     cv = splitter(cv, y, estimator)
+    refits = partial(
+        reference.cross_val_predict,
+        estimator,
+        X,
+        y,
+        groups=groups,
+        cv=cv,
+        n_jobs=n_jobs,
+        verbose=verbose,
+        params=params,
+        pre_dispatch=pre_dispatch,
+        method=method,
+    )
     if approximation == "refit":
-        return reference.cross_val_predict(
-            estimator,
-            X,
-            y,
-            groups=groups,
-            cv=cv,
-            n_jobs=n_jobs,
-            verbose=verbose,
-            params=params,
-            pre_dispatch=pre_dispatch,
-            method=method,
-        )
+        return refits()
     routed = route("cross_val_predict", estimator, cv, None, groups, params)
     folds = make_folds(cv, X, y, routed.splitter.split)
-    model = fit_model(estimator, X, y, routed.estimator.fit, approximation, preprocessing)
-    outputs = _fold_outputs(model, folds)
+    model = fitted(estimator, X, y, routed, approximation, preprocessing)
+    if model is None:
+        return refits()
+    outputs = fold_outputs(model, folds)
     if outputs is not None:
         return model.responses(outputs, method)
-    moved, params = _stand_in(model, estimator, routed, folds)
+    moved, params = stand_in(model, estimator, routed, folds)
     return reference.cross_val_predict(moved, X, y, cv=folds.cv, params=params, method=method)
 
 
@@ -200,7 +207,7 @@ def cross_validate(
     further from that of the optimum without the fold. A binary logistic probability is then
     within a quarter of it. It is infinite where nothing can be proved, as may be after one step
     on a large fold, and NaN where the fold was fitted by the estimator itself. Earlier pipeline
-    steps are held. Each fold takes a factorisation and the eigenvalues of its Hessian; all
+    steps must be held. Each fold takes a factorisation and the eigenvalues of its Hessian; all
     leave-one-out folds share those of the fit, which leaves their bounds wider.
 
     The scores of all leave-one-out folds are computed at once for accuracy, mean squared and
@@ -219,7 +226,7 @@ def cross_validate(
     >>> print(f"{scores['test_score'].mean():.3f}")
     0.996
     """
-    check_approximation(approximation)
+    check_approximation(approximation, preprocessing, estimator)
     X, y = indexable(X, y)
     cv = splitter(cv, y, estimator)
     options = {
@@ -230,36 +237,38 @@ def cross_validate(
         "return_indices": return_indices,
         "error_score": error_score,
     }
+    refits = partial(
+        reference.cross_validate,
+        estimator,
+        X,
+        y,
+        groups=groups,
+        cv=cv,
+        params=params,
+        n_jobs=n_jobs,
+        pre_dispatch=pre_dispatch,
+        **options,
+    )
     if approximation == "refit":
         if return_error_bound:
             raise ValueError("return_error_bound has nothing to bound with approximation='refit'")
-        options |= {"n_jobs": n_jobs, "pre_dispatch": pre_dispatch}
-        return reference.cross_validate(
-            estimator, X, y, groups=groups, cv=cv, params=params, **options
-        )
+        return refits()
     scorer = check_scoring(estimator, scoring=scoring, raise_exc=error_score == "raise")
     routed = route("cross_validate", estimator, cv, scorer, groups, params)
     start = time.perf_counter()
     folds = make_folds(cv, X, y, routed.splitter.split)
-    model = fit_model(estimator, X, y, routed.estimator.fit, approximation, preprocessing)
+    model = fitted(estimator, X, y, routed, approximation, preprocessing)
+    if model is None:
+        unbounded = {"error_bound": np.full(len(folds), np.nan)} if return_error_bound else {}
+        return refits() | unbounded
+    if return_error_bound and model.followed:
+        raise ValueError(
+            "return_error_bound is not known where a pipeline's steps move with the folds: pass "
+            "preprocessing='frozen'"
+        )
     out = fold_scores(model, estimator, X, y, folds, scorer, routed, options, start)
     if return_error_bound:
         out["error_bound"] = fold_error_bounds(model, folds)
-    return out
-
-
-def fold_scores(model, estimator, X, y, folds, scorer, routed, options, start):
-    """The answer of :func:`cross_validate`, from the one fit."""
-    extras = ("return_train_score", "return_estimator", "return_indices")
-    plain = not any(options.get(name) for name in extras) and not routed.scorer.score
-    if plain and folds.splits is None:
-        scores = leave_one_out_scores(model, scorer, np.asarray(y), start)
-        if scores is not None:
-            return scores
-    moved, params = _stand_in(model, estimator, routed, folds)
-    share = (time.perf_counter() - start) / len(folds)
-    out = reference.cross_validate(moved, X, y, cv=folds.cv, params=params, **options)
-    out["fit_time"] = out["fit_time"] + share
     return out
 
 
@@ -332,74 +341,3 @@ def cross_val_score(
         preprocessing=preprocessing,
     )
     return out["test_score"]
-
-
-def fit_model(estimator, X, y, fit_params, approximation, preprocessing):
-    """The one fit."""
-    fit_params = _check_method_params(X, params=fit_params)
-    fitted = estimator
-    if not isinstance(estimator, FrozenEstimator):
-        fitted = clone(estimator).fit(X, y, **fit_params)
-    return FoldModel(fitted, X, y, approximation, preprocessing, fit_params)
-
-
-def leave_one_out_scores(model, scorer, y, start):
-    """Scores of all leave-one-out folds at once, where that gives what single calls would."""
-    scorers = getattr(scorer, "_scorers", {"score": scorer})
-    scores = {name: pointwise(part, model, y) for name, part in scorers.items()}
-    if any(score is None for score in scores.values()) or not model.movable_rows().all():
-        return None
-    outputs = _tried(model, model.left_out_outputs)
-    if outputs is None:
-        return None
-    fitted = time.perf_counter()
-    tests = {f"test_{name}": score(outputs) for name, score in scores.items()}
-    n, scored = len(y), time.perf_counter()
-    times = {
-        "fit_time": np.full(n, (fitted - start) / n),
-        "score_time": np.full(n, (scored - fitted) / n),
-    }
-    return times | tests
-
-
-def _fold_outputs(model, folds):
-    """Outputs of every row without its fold; None where scikit-learn has to run the folds."""
-    if folds.removed is None:
-        if not model.movable_rows().all():
-            return None
-        return _tried(model, model.left_out_outputs)
-    tests = np.concatenate([test for _, test in folds.splits])
-    if not np.array_equal(np.sort(tests), np.arange(model.n_rows)):
-        raise ValueError("cross_val_predict only works for partitions")
-    usual = all(len(rows) and model.movable(rows) for rows in folds.removed)
-    if folds.unusual or not usual:
-        return None
-    moves = _tried(model, lambda: model.moves(folds.removed))
-    if moves is None:
-        return None
-    out = np.empty((model.n_rows, model.objective.n_outputs))
-    for move, (_, test) in zip(moves, folds.splits, strict=True):
-        out[test] = model.outputs(model.objective.training_queries(test), move)
-    return out
-
-
-def _tried(model, work):
-    try:
-        return work()
-    except ValueError:
-        if not model.accurate:
-            raise
-        return None
-
-
-def _stand_in(model, estimator, routed, folds):
-    """The estimator and parameters with which scikit-learn's own function runs the folds."""
-    if folds.removed is not None and not folds.unusual:
-        groups = [rows for rows in folds.removed if len(rows) and model.movable(rows)]
-        if groups:
-            _tried(model, lambda: model.prepare(groups))
-    moved = MovedEstimator(estimator, model)
-    if get_config()["enable_metadata_routing"]:
-        moved.set_fit_request(rows=True)
-    params = routed.estimator.fit | routed.scorer.score | {"rows": np.arange(model.n_rows)}
-    return moved, params

@@ -1,5 +1,6 @@
 """Huber regression: the scale is a parameter, fitted with the coefficients."""
 
+import copy
 import warnings
 
 import numpy as np
@@ -224,6 +225,20 @@ class HuberObjective(Objective):
     def training_targets(self, rows):
         """Targets."""
         return self.y[rows]
+
+    def on_rows(self, design, y, keep):
+        """This objective on other rows, those of the training rows ``keep``, not minimised."""
+        out = copy.copy(self)
+        out.design, out.n_rows, out.n_features = design, len(keep), design.X.shape[1]
+        out.y = self.y[keep] if y is None else y
+        out.weights = self.weights[keep]
+        if out.n_features != self.n_features:
+            out.n_params = design.shape[1] + 1
+            out.penalty = np.zeros(out.n_params)
+            out.penalty[: out.n_features] = self.penalty[0]
+            out.theta = np.zeros(out.n_params)
+            out.theta[out.n_features :] = self.theta[self.n_features :]
+        return out
 
     def check_removable(self, rows):
         """Refuse a removal that leaves nothing to fit."""

@@ -5,6 +5,8 @@ their output stays while ``β_i`` moves within its bounds. The others have a fix
 curvature. All that moves is the solution of ``Λ dθ + A_M' dβ = v``, ``A_M dθ = 0``.
 """
 
+import copy
+
 import numpy as np
 from scipy.linalg import LinAlgError, eigh
 
@@ -129,6 +131,12 @@ class KinkedObjective(LinearObjective):
         block = QuadraticBlock(penalty, ScaledRows(self.design, np.sqrt(pinned * 1.0)))
         moved = block.length(point - start) / max(block.length(point), 1e-300)
         return KinkedMinimum(point, norm, n_steps, moved, point_dual, pinned)
+
+    def on_rows(self, design, y, keep):
+        """From the duals of the rows that stay."""
+        base = copy.copy(self)
+        base.dual, base.pinned = self.dual[keep], self.pinned[keep]
+        return LinearObjective.on_rows(base, design, y, keep)
 
     def _first_dual(self, theta, weights, kinks, low, high):
         """Slopes to start from, and the scale of distances from a kink."""

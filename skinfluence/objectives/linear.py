@@ -1,5 +1,6 @@
 """Objectives of linear predictors: ``F(θ) = Σ_i w_i ℓ(A_i θ, y_i) + ½ Σ_j λ_j θ_j²``."""
 
+import copy
 import warnings
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -432,6 +433,31 @@ class LinearObjective(Objective):
     def training_targets(self, rows):
         """Encoded targets for the head."""
         return self.head_targets[rows]
+
+    def on_rows(self, design, y, keep):
+        """This objective on other rows, those of the training rows ``keep``, not minimised.
+
+        Columns may have come or gone. ``y`` are their targets; None for the same ones.
+        """
+        out = copy.copy(self)
+        out.design, out.n_rows, out.d = design, len(keep), design.shape[1]
+        out.y = self.y[keep] if y is None else y
+        out.head_targets = self.head_targets[keep]
+        out.weights, out._block = self.weights[keep], None
+        out.penalty = self.resized(self.penalty, out.d)
+        theta = self.coef if out.d == self.d else 0 * out.penalty
+        out.n_params = theta.size
+        out._set_theta(theta.ravel())
+        return out
+
+    def resized(self, values, d):
+        """Values (K, d) for other columns: those of the first, and of the intercept."""
+        if values.shape[1] == d:
+            return values
+        out = np.repeat(values[:, :1], d, axis=1)
+        if self.design.intercept is not None:
+            out[:, -1] = values[:, -1]
+        return out
 
     def check_removable(self, rows):
         """Refuse the joint removal of ``rows`` if it leaves a class, or the fit, without rows."""

@@ -49,6 +49,10 @@ class Loss:
         """Fourth derivative of a scalar loss, shape ``Z.shape[:-1]``."""
         raise NotImplementedError
 
+    def target_slope(self, Z, y):
+        """Derivative of :meth:`gradient` in the target, shape of ``Z``."""
+        raise TypeError(f"{type(self).__name__} is not differentiated in its target")
+
     def change(self, Z, dZ, y):
         """``value(Z + dZ, y) - value(Z, y)``, without cancellation where a loss can avoid it."""
         return self.value(Z + dZ, y) - self.value(Z, y)
@@ -70,6 +74,10 @@ class SquaredLoss(Loss):
     def gradient(self, Z, y):
         """``2 (z - y)``."""
         return 2 * (Z - _columns(y, Z))
+
+    def target_slope(self, Z, y):
+        """Minus the curvature: a loss of residuals."""
+        return np.broadcast_to(-self.curvature(Z, y)[..., None], Z.shape)
 
     def curvature(self, Z, y):
         """2."""

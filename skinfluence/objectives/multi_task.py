@@ -1,5 +1,6 @@
 """Lasso and elastic net over several targets that share their zeros: a group norm a feature."""
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,6 +123,12 @@ class GroupObjective(LinearObjective):
     def __init__(self, *args, group, **options):
         self.group = group
         super().__init__(*args, **options)
+
+    def on_rows(self, design, y, keep):
+        """With the same norms."""
+        base = copy.copy(self)
+        base.group = self.resized(self.group[None], design.shape[1])[0]
+        return LinearObjective.on_rows(base, design, y, keep)
 
     def gauge(self):
         """None: a squared error sees every shift."""

@@ -28,6 +28,10 @@ class PiecewiseLoss(Loss):
         """``φ''(u)`` between kinks."""
         return self._curvature(self._argument(Z, y))
 
+    def target_slope(self, Z, y):
+        """Minus the curvature of a loss of residuals."""
+        return super().target_slope(Z, y) if self.margin else -self.curvature(Z, y)[..., None]
+
     def third(self, Z, y):
         """0 between kinks."""
         return np.zeros(Z.shape[:-1])

@@ -1,5 +1,6 @@
 """Linear predictors with an L1 penalty: ``F(θ) + Σ_j λ_j |θ_j|``, on the active set."""
 
+import copy
 import warnings
 
 import numpy as np
@@ -44,6 +45,13 @@ class SparseObjective(LinearObjective):
     def penalty_gradient(self, theta):
         """Gradient of the penalty; zero for the L1 penalty of a zero parameter."""
         return super().penalty_gradient(theta) + self.l1 * np.sign(theta)
+
+    def on_rows(self, design, y, keep):
+        """With the same L1 penalty."""
+        l1 = self.resized(self.l1.reshape(self.n_outputs, -1), design.shape[1])
+        base = copy.copy(self)
+        base.l1, base._columns = l1.ravel(), None
+        return LinearObjective.on_rows(base, design, y, keep)
 
     def gauge(self):
         """As without L1, but an L1 penalty holds a shift as a quadratic one does."""

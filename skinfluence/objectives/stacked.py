@@ -1,4 +1,4 @@
-"""A linear predictor behind stages: a removal moves the rows it is fitted on, too.
+"""A last step behind stages: a removal moves the rows (and targets) it is fitted on, too.
 
 With ``η`` the parameters of the stages and ``θ`` those of the last step, the estimating equations
 are block triangular: ``dθ = H⁻¹ (p - J dη)`` with ``p`` the gradient that the removal releases and
@@ -12,38 +12,48 @@ from sklearn.utils import _safe_indexing, check_array
 
 from .._blocks import block_length, blocks
 from ..gradients import Rows
-from ..solvers.direct import Direct
-from ..stages.base import numeric
+from ..stages.base import columns, numeric
 from .base import Objective, Queries
+from .behind import LinearBehind, behind
 
-# Entries of a block of training rows times stage parameters.
-PIECE = 2**21
+# Entries of a block of rows times parameters that stays in a core's cache.
+PIECE = 2**17
 
 
 class StackedObjective(Objective):
     """An objective whose training rows come out of a chain of stages.
 
+    Outputs are those of the last step in the units of the fitted target transformer, if there is
+    one: a prediction that its own move changes is an output that does.
+
     Parameters
     ----------
-    inner : LinearObjective
-        What the last step minimised, on ``chain.outputs``.
+    inner : Objective
+        What the last step minimised, on ``chain.outputs``; one that ``behind`` knows.
     chain : Chain
         The stages before it.
+    target : Stage, optional
+        That of the transformer of the targets, on them as columns.
     """
 
-    def __init__(self, inner, chain):
-        self.inner, self.chain = inner, chain
+    def __init__(self, inner, chain, target=None):
+        self.inner, self.chain, self.target = inner, chain, target
+        self.behind = behind(inner)
         self.n_rows, self.n_outputs = inner.n_rows, inner.n_outputs
-        self.n_theta, self.n_eta = inner.n_params, chain.n_params
+        self.n_theta, self.n_chain = inner.n_params, chain.n_params
+        self.n_eta = self.n_chain + (0 if target is None else target.n_params)
         self.n_params = self.n_theta + self.n_eta
-        self.head, self.rule = inner.head, inner.rule
+        self.head = inner.head
         self.gradient_norm = inner.gradient_norm
         self.gradient_norm_fitted = inner.gradient_norm_fitted
         self.strictly_convex = inner.strictly_convex
+        self.restricted = inner.restricted
+        self.default_method = getattr(inner, "default_method", "newton")
         self.dtype = np.dtype(np.float64)
-        # θ follows η through the exact Hessian, whatever solver the rows go through
-        exact = Direct().fit(inner)
-        self.G = -exact.solve(self._mixed())
+        parts = [self._response()]
+        if target is not None:
+            parts.append(self._target_response())
+        self.G = np.concatenate(parts, axis=1)
 
     @property
     def theta(self):
@@ -65,56 +75,55 @@ class StackedObjective(Objective):
         return self.inner.parameter_names
 
     # -- how θ follows η -------------------------------------------------------------------
-    def _mixed(self):
-        """``J = ∂∇F/∂η`` of shape (n_theta, n_eta)."""
-        if self.n_eta == 0:
+    def _response(self):
+        """``∂θ/∂η`` of shape (n_theta, n_chain)."""
+        chain, last = self.chain, self.behind
+        if chain.n_params == 0:
             return np.zeros((self.n_theta, 0))
-        flat = self.chain.flat and len(self.chain.stages) == 1
-        parts = [self._mixed_output(k, flat) for k in range(self.n_outputs)]
-        return np.concatenate(parts)
+        if type(last) is LinearBehind and chain.flat and len(chain.stages) == 1:
+            return -last.solver.solve(self._by_products())
+        return np.array([chain.pull_sum(last.pull_fit(unit)) for unit in np.eye(self.n_theta)])
 
-    def _mixed_output(self, k, flat):
-        """Rows of ``J`` for the parameters of output ``k``."""
-        inner = self.inner
-        width = inner.design.X.shape[1]
-        slopes = inner.residuals[:, k]
-        moved = self._curvature_rows(k) @ inner.coef[:, :width]  # (n, width)
-        if flat:
-            return self._by_products(slopes, moved)
-        Z, out = inner.design, np.empty((inner.d, self.n_eta))
-        rows = Z.block(slice(None), np.float64)
-        for a in range(inner.d):
-            C = moved * rows[:, [a]]
-            if a < width:
-                C[:, a] += slopes
-            out[a] = self.chain.pull_sum(C)
-        return out
+    def _target_response(self):
+        """``∂θ/∂η`` for the parameters of the target's transformer."""
+        pull, last = self.target.pull_sum, self.behind
+        return np.array([pull(last.pull_targets(unit)) for unit in np.eye(self.n_theta)])
 
-    def _by_products(self, slopes, moved):
-        """The same by one product, where pulling the rows back is cheap."""
+    def _by_products(self):
+        """``∂∇F/∂η`` by one product an output, where pulling the rows back is cheap."""
         inner, stage = self.inner, self.chain.stages[0]
-        out = np.zeros((inner.d, self.n_eta))
-        for rows in blocks(self.n_rows, max(1, PIECE // self.n_eta)):
+        K, n, n_eta = self.n_outputs, self.n_rows, self.n_chain
+        out = np.zeros((K, inner.d, n_eta))
+        units = [np.broadcast_to(row, (n, K)) for row in np.eye(K)]
+        moved = [self.behind.curved(unit) @ self.behind.weights for unit in units]
+        for rows in blocks(n, max(64, PIECE // n_eta)):
             part = _safe_indexing(stage.X, np.arange(rows.start, rows.stop))
-            pulled = stage.pull_params(part, moved[rows])
-            out += inner.design.block(rows, np.float64).T @ pulled
-        out[: inner.design.X.shape[1]] += stage.pull_columns(slopes)
-        return out
+            design = inner.design.block(rows, np.float64).T
+            for k in range(K):
+                out[k] += design @ stage.pull_params(part, moved[k][rows])
+        for k in range(K):
+            out[k, : self.behind.width] += stage.pull_columns(self.behind.slopes[:, k])
+        return out.reshape(-1, n_eta)
 
-    def _curvature_rows(self, k):
-        """``w_i ∂²ℓ_i / ∂z ∂z_k``: (n, K)."""
-        inner = self.inner
-        if inner.loss.scalar:
-            out = np.zeros((self.n_rows, self.n_outputs))
-            out[:, k] = inner.curvatures
-            return out
-        out = inner.loss.curvature_matrix(inner.outputs, inner.y)[:, k]
-        return out * inner.weights[:, None]
+    def moves(self, rows, closed=False):
+        """Change of ``η`` when each of ``rows`` goes: first order, or in closed form."""
+        name = "removals" if closed else "derivatives"
+        parts = [getattr(self.chain, name)(rows)]
+        if self.target is not None:
+            parts.append(getattr(self.target, name)(rows))
+        return np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
+
+    def in_fitted_units(self, Z, transformer):
+        """Outputs of another fit, whose targets ``transformer`` made, as this one's."""
+        if self.target is None:
+            return Z
+        back = columns(transformer.inverse_transform(Z))
+        return columns(self.head.transformer.transform(back))
 
     # -- what solvers and methods ask ------------------------------------------------------
     def removal_gradients(self):
         """``p_i`` beside ``dη_i``."""
-        return StackedGradients(self.inner.removal_gradients(), self.chain)
+        return StackedGradients(self.inner.removal_gradients(), self)
 
     def fit_solver(self, solver):
         """The solver on the last step's Hessian; the identity takes no part in its damping."""
@@ -134,9 +143,11 @@ class StackedObjective(Objective):
         """Of the last step."""
         return self.inner.leverage_bound(solver.last)
 
-    def output_leverages(self, solver, rows):
-        """Of the last step."""
-        return self.inner.output_leverages(solver.last, rows)
+    @property
+    def output_leverages(self):
+        """Of the last step, if it has any: from a solver and rows."""
+        of_last = self.inner.output_leverages
+        return lambda solver, rows: of_last(solver.last, rows)
 
     def queries(self, X):
         """Raw rows (a :class:`RawRows`) as queries."""
@@ -189,10 +200,19 @@ class StackedQueries(Queries):
     def _params(self, C):
         """Cotangents of the outputs back to ``η``, the part through ``θ`` included."""
         objective = self.objective
-        width = objective.inner.design.X.shape[1]
         theta = self.inner.pullback(C)
-        direct = objective.chain.pull_params(self.X, C @ objective.inner.coef[:, :width])
-        return theta, theta @ objective.G + direct
+        out = theta @ objective.G
+        own = objective.behind.pull_rows(C)
+        out[:, : objective.n_chain] += objective.chain.pull_params(self.X, own)
+        if objective.target is not None:
+            # the output that the fitted transformer gives what a moved one takes back
+            out[:, objective.n_chain :] -= objective.target.pull_params(self.predictions, C)
+        return theta, out
+
+    @property
+    def predictions(self):
+        """In the units of the targets."""
+        return columns(self.objective.head.transformer.inverse_transform(self.outputs))
 
     def pullback(self, C):
         """Beside each other."""
@@ -226,16 +246,17 @@ class StackedQueries(Queries):
 class StackedGradients(Rows):
     """``[p_i, dη_i]``."""
 
-    def __init__(self, gradients, chain):
-        self.gradients, self.chain = gradients, chain
+    def __init__(self, gradients, objective):
+        self.gradients, self.objective = gradients, objective
         n, p = gradients.shape
-        self.shape = (n, p + chain.n_params)
+        self.shape = (n, p + objective.n_eta)
+        self.cached_rows = max(64, PIECE // self.shape[1])
 
     def block(self, rows):
         """Dense rows."""
         index = np.arange(self.shape[0])[rows]
         left = self.gradients.block(rows)
-        return np.concatenate([left, self.chain.derivatives(index)], axis=1)
+        return np.concatenate([left, self.objective.moves(index)], axis=1)
 
     def tdot(self, U, rows=slice(None)):
         """In blocks of rows."""

@@ -229,8 +229,9 @@ def stacking_objective(estimator, X, y, sample_weight=None):
     """Refused: see the message."""
     name = type(estimator).__name__
     raise ValueError(
-        f"{name} is not supported: its last model is fitted on cross-validated predictions of the "
-        "others, through which no removal is followed. Explain the models inside it"
+        f"{name} is not supported here: InfluenceExplainer follows it on its own or as the last "
+        "step of a pipeline, not inside another estimator; model_selection and inference do not "
+        "know it"
     )
 
 

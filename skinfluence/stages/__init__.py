@@ -14,6 +14,7 @@ from . import (
     projections,
     scalers,
     selectors,
+    stacking,
 )
 from .base import Opaque, Stage, Stateless, stage_for
 from .compose import Chain
@@ -34,5 +35,6 @@ __all__ = [
     "projections",
     "scalers",
     "selectors",
+    "stacking",
     "stage_for",
 ]

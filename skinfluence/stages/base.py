@@ -7,6 +7,7 @@ import numpy as np
 from scipy import sparse
 from sklearn import get_config
 from sklearn.base import clone
+from sklearn.utils.metadata_routing import get_routing_for_object
 
 
 class Stage:
@@ -34,6 +35,11 @@ class Stage:
         Whether :meth:`pull_params` on the training rows costs no more than one product.
     jumps : bool
         Whether a refit without a row can change the outputs by a jump that ``η`` does not hold.
+    takes_products : bool
+        Whether :meth:`pull_sum` and :meth:`pull_training` take a
+        :class:`~skinfluence.stages.products.Products` in place of an array.
+    rough : bool
+        Whether :meth:`derivatives` are removals, as ``η`` has no derivative in a row's weight.
     outputs : array
         What the step handed on at training time.
     held : list of (str, str)
@@ -43,6 +49,8 @@ class Stage:
     n_params = 0
     flat = True
     jumps = False
+    takes_products = False
+    rough = False
 
     def __init__(self, step, X, y=None, sample_weight=None):
         if getattr(step, "copy", True) is False:  # it would overwrite the rows kept here
@@ -77,6 +85,10 @@ class Stage:
     def pull_inputs(self, X, C):
         """Cotangents ``C`` of the rows handed on for ``X``, back to ``X``: (m, d_in)."""
         raise NotImplementedError
+
+    def pull_training(self, C):
+        """:meth:`pull_inputs` of the training rows, where these are handed on in another way."""
+        return self.pull_inputs(self.X, C)
 
     def pull_sum(self, C):
         """:meth:`pull_params` of all training rows, summed: (M,)."""
@@ -164,15 +176,26 @@ def numeric(X):
     return np.asarray(X, dtype=np.float64)
 
 
+def columns(y):
+    """Targets (or predictions) as a float array with an axis of columns."""
+    y = np.asarray(y, dtype=np.float64)
+    return y.reshape(len(y), -1)
+
+
 def routed_weight(step, sample_weight):
     """The weights that a step's ``fit`` received: only under metadata routing, and if asked."""
-    if sample_weight is None or not get_config()["enable_metadata_routing"]:
+    routed = get_config()["enable_metadata_routing"]
+    if sample_weight is not None and hasattr(step, "final_estimator_"):
+        if routed:
+            raise ValueError(
+                f"sample weights that metadata routing deals to the models of "
+                f"{type(step).__name__} are not followed; disable routing, or pass no weights"
+            )
+        return sample_weight
+    if sample_weight is None or not routed:
         return None
-    if not hasattr(step, "get_metadata_routing"):
-        return None
-    requests = getattr(step.get_metadata_routing(), "fit", None)
-    asked = getattr(requests, "requests", {}).get("sample_weight")
-    return sample_weight if asked is True else None
+    asked = get_routing_for_object(step).consumes("fit", ["sample_weight"])
+    return sample_weight if asked else None
 
 
 def refitted(stage, X, keep):

@@ -8,6 +8,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils._indexing import _get_column_indices
 
 from .base import Opaque, Stage, numeric, routed_weight, stage_for
+from .products import taken
 
 
 class Chain(Stage):
@@ -27,15 +28,16 @@ class Chain(Stage):
         self._hold_before_opaque()
         self.X, self.y, self.sample_weight = X, y, sample_weight
         self.outputs = rows
-        self.held = _named(zip(self.names, self.stages, strict=True))
+        self.held = _named(self.named())
         self.slices = _slices([stage.n_params for stage in self.stages])
         self.n_params = sum(stage.n_params for stage in self.stages)
         moving = [s for s, stage in enumerate(self.stages) if stage.n_params]
         self.moving = moving
         self.jumps = any(stage.jumps for stage in self.stages)
+        self.rough = any(stage.rough for stage in self.stages)
         self.first = moving[0] if moving else len(self.stages)
         self.flat = len(moving) <= 1 and all(stage.flat for stage in self.stages)
-        self._carried = None
+        self._carried, self._asked = None, 0
 
     def _hold_before_opaque(self):
         """What cannot be followed through a later step is held too."""
@@ -45,6 +47,10 @@ class Chain(Stage):
                 reason = f"step {self.names[last]!r} after it is not followed"
                 self.stages[s] = Opaque(stage.step, stage.X, stage.y, stage.sample_weight, reason)
                 self.stages[s].outputs = stage.outputs
+
+    def named(self):
+        """Names and stages."""
+        return zip(self.names, self.stages, strict=True)
 
     def inputs(self, X):
         """What each stage is given at query time, and the final rows."""
@@ -59,11 +65,14 @@ class Chain(Stage):
 
     def derivatives(self, rows):
         """Side by side."""
-        return np.concatenate([s.derivatives(rows) for s in self.stages], axis=1)
+        return self._beside([s.derivatives(rows) for s in self.stages], rows)
 
     def removals(self, rows):
         """Side by side."""
-        return np.concatenate([s.removals(rows) for s in self.stages], axis=1)
+        return self._beside([s.removals(rows) for s in self.stages], rows)
+
+    def _beside(self, parts, rows):
+        return np.concatenate(parts, axis=1) if parts else np.zeros((len(rows), 0))
 
     def pull_params(self, X, C):
         """Directly, then through the training rows of later stages."""
@@ -97,10 +106,16 @@ class Chain(Stage):
         for s in range(len(self.stages) - 1, -1, -1):
             stage = self.stages[s]
             if np.ndim(C):
-                C = stage.pull_inputs(stage.X, C)
+                C = stage.pull_training(taken(stage, C))
             if stage.n_params and v[self.slices[s]].any():
                 C = C + stage.pull_fit(v[self.slices[s]])
-        return C
+        return taken(None, C)
+
+    def pull_training(self, C):
+        """Through every stage."""
+        for stage in reversed(self.stages):
+            C = stage.pull_training(taken(stage, C))
+        return taken(None, C)
 
     def without(self, X, keep):
         """Every stage refitted on what the one before hands on."""
@@ -125,11 +140,12 @@ class Chain(Stage):
         out = v.copy()
         for s in range(len(self.stages) - 1, self.first - 1, -1):
             stage, piece = self.stages[s], self.slices[s]
+            C = None if C is None else taken(stage, C)
             if C is not None and stage.n_params:
                 out[piece] += stage.pull_sum(C)
             if s == self.first:
                 break
-            C = None if C is None else stage.pull_inputs(stage.X, C)
+            C = None if C is None else stage.pull_training(C)
             if stage.n_params and out[piece].any():
                 moved = stage.pull_fit(out[piece])
                 if np.ndim(moved):
@@ -140,9 +156,10 @@ class Chain(Stage):
         """What cotangents of ``η`` (m, M) become through the training rows of later stages."""
         if len(self.moving) <= 1:
             return V
-        if self._carried is None and len(V) < self.n_params:
-            return np.array([self._backward(v) for v in V])
         if self._carried is None:
+            self._asked += len(V)
+            if self._asked < self.n_params:  # one by one, while they are few
+                return np.array([self._backward(v) for v in V])
             self._carried = np.array([self._backward(v) for v in np.eye(self.n_params)])
         return V @ self._carried
 
@@ -172,6 +189,7 @@ class Parallel(Stage):
         self.n_params = sum(stage.n_params for stage in self.stages)
         self.flat = all(stage.flat for stage in self.stages)
         self.jumps = any(stage.jumps for stage in self.stages)
+        self.rough = any(stage.rough for stage in self.stages)
 
     def transform(self, X):
         """Side by side."""
@@ -202,6 +220,16 @@ class Parallel(Stage):
             out[:, index] += pulled
         return out
 
+    def pull_training(self, C):
+        """Added up where parts share columns."""
+        out = np.zeros(self.X.shape)
+        for stage, columns, _, part in self._each(C):
+            index = np.arange(out.shape[1])
+            if columns is not None:
+                index = _get_column_indices(self.X, columns)
+            out[:, index] += taken(None, stage.pull_training(part))
+        return out
+
     def pull_sum(self, C):
         """Part by part."""
         out = np.zeros(self.n_params)
@@ -226,7 +254,7 @@ class Parallel(Stage):
                 continue
             everything = np.arange(self.X.shape[1])
             index = everything if columns is None else _get_column_indices(self.X, columns)
-            out[:, index] += stage.pull_fit(v[own])
+            out[:, index] += taken(None, stage.pull_fit(v[own]))
         return out
 
     def without(self, X, keep):
@@ -316,4 +344,5 @@ def _slices(sizes):
 
 
 def _union(stages):
-    return np.unique(np.concatenate([s.flipped_rows() for s in stages])).astype(np.intp)
+    flipped = [np.empty(0, dtype=np.intp), *[stage.flipped_rows() for stage in stages]]
+    return np.unique(np.concatenate(flipped))

@@ -53,6 +53,8 @@ class OrdinalStage(Stage):
         self.starts = np.cumsum([0, *self.sizes])
         self.automatic = isinstance(self.step.categories, str)
         self.n_params = int(self.starts[-1]) if self.automatic else 0
+        counts = [np.bincount(column[column >= 0]) for column in self.codes.T]
+        self.rough = self.automatic and any((column == 1).any() for column in counts)
 
     def derivatives(self, rows):
         """Exact, by lookup."""

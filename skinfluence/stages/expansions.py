@@ -56,6 +56,7 @@ class SplineStage(Stage):
     """B-splines whose knots lie at quantiles or between the extremes; ``η`` holds the knots."""
 
     flat = False
+    rough = True
 
     def _prepare(self):
         step, X = self.step, numeric(self.X)

@@ -17,6 +17,7 @@ class NumericImputer(Stage):
         self.statistics = statistics[self.kept]
         self.values = X[:, self.kept]
         self.moving = self.step.strategy != "constant"
+        self.rough = self.step.strategy in ("median", "most_frequent")
         self.n_params = len(self.kept) if self.moving else 0
         self.width = X.shape[1]
 

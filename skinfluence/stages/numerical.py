@@ -65,6 +65,7 @@ def numerical_stage(*attributes):
 
 class _Numerical(Stage):
     attributes = ()
+    rough = True
 
     def _prepare(self):
         if not self.attributes:

@@ -3,7 +3,8 @@
 import numpy as np
 from sklearn.decomposition import PCA, TruncatedSVD
 
-from .base import Opaque, Stage, numeric, stage_for
+from .base import Opaque, Stage, numeric, refitted, stage_for
+from .products import Products, Tall
 
 # Below this gap, relative to the largest eigenvalue, components are not told apart.
 SMALLEST_GAP = 1e-9
@@ -13,9 +14,10 @@ WARNED_GAP = 1e-3
 class Projection(Stage):
     """``z = Vᵀ (x - μ)`` with ``V`` the leading eigenvectors of ``Σ w x̃ x̃ᵀ``.
 
-    ``η`` is ``μ`` (where rows are centred), then ``V`` row by row, then the eigenvalues (where
-    the components are whitened). With eigenvalues ``λ``,
-    ``dv_j = Σ_{l≠j} v_l (v_l' dS v_j) / (λ_j - λ_l)``.
+    With eigenvalues ``λ``, ``dv_j = Σ_{l≠j} v_l (v_l' dS v_j) / (λ_j - λ_l)``. ``η`` is ``μ``
+    (where rows are centred), then the coefficients of these sums, component by component (a
+    product of two scores of the row that goes, each), then the eigenvalues (where the components
+    are whitened).
     """
 
     centred, whiten = True, False
@@ -24,8 +26,9 @@ class Projection(Stage):
         X = numeric(self.X)
         self.n, self.d = X.shape
         self.mean = X.mean(axis=0) if self.centred else np.zeros(self.d)
-        self.rows = X - self.mean
-        values, vectors = np.linalg.eigh(self.rows.T @ self.rows)
+        rows = X - self.mean
+        self.rows, self.ones = Tall(rows), Tall(np.ones((self.n, 1)))
+        values, vectors = np.linalg.eigh(rows.T @ rows)
         values, vectors = np.maximum(values[::-1], 0.0), vectors[:, ::-1]
         k = self.k = len(self.step.components_)
         signs = np.sign(np.einsum("kd,dk->k", self.step.components_, vectors[:, :k]))
@@ -38,7 +41,7 @@ class Projection(Stage):
         self.inverse_gaps = inverse  # (k, d), zero at l = j and at ties
         self.n_mean = self.d if self.centred else 0
         self.n_params = self.n_mean + self.d * k + (k if self.whiten else 0)
-        self.scores = self.rows @ vectors
+        self.scores = rows @ vectors
         self._check()
 
     def _check(self):
@@ -57,29 +60,29 @@ class Projection(Stage):
 
     def _moves(self, rows, factor):
         t = self.scores[rows]
-        kept = t[:, : self.k]
-        mixed = self.inverse_gaps[None] * t[:, None, :] * kept[:, :, None]  # (b, k, d)
-        dV = -factor * (mixed @ self.vectors.T).transpose(0, 2, 1).reshape(len(rows), -1)
-        parts = [dV]
+        kept, out = t[:, : self.k], np.empty((len(t), self.n_params))
         if self.centred:
-            parts.insert(0, -factor * self.rows[rows] / self.n)
+            out[:, : self.d] = self.rows.array[rows] * (-factor / self.n)
+        mixed = out[:, self.n_mean : self.n_mean + self.k * self.d].reshape(-1, self.k, self.d)
+        np.multiply(kept[:, :, None], -factor * self.inverse_gaps, out=mixed)
+        mixed *= t[:, None, :]
         if self.whiten:
             # explained_variance_ is λ / (n - 1) over the rows there are
-            variance = self.values[: self.k] / (self.n - 1)
+            variance, place = self.values[: self.k] / (self.n - 1), self.n_params - self.k
             if factor == 1.0:
-                parts.append(-(kept**2 - variance) / (self.n - 1))
+                out[:, place:] = -(kept**2 - variance) / (self.n - 1)
             else:
                 left = self.values[: self.k] - factor * kept**2
-                parts.append(left / (self.n - 2) - variance)
-        return np.hstack(parts)
+                out[:, place:] = left / (self.n - 2) - variance
+        return out
 
     def pull_params(self, X, C):
-        """``-V c``, ``x̃ cᵀ``, and ``-c z / 2e``."""
+        """``-V c``, scores times ``c``, and ``-c z / 2e``."""
         X, parts = numeric(X) - self.mean, []
-        scaled = C / self._roots()
+        scaled, scores = C / self._roots(), X @ self.vectors
         if self.centred:
             parts.append(-scaled @ self.V.T)
-        parts.append((X[:, :, None] * scaled[:, None, :]).reshape(len(C), -1))
+        parts.append((scaled[:, :, None] * scores[:, None, :]).reshape(len(C), -1))
         if self.whiten:
             Z = X @ self.V / self._roots()
             parts.append(-C * Z / (2 * self.step.explained_variance_))
@@ -91,46 +94,54 @@ class Projection(Stage):
         scaled = C / self._roots()
         if self.centred:
             parts.append(-self.V @ scaled.sum(axis=0))
-        parts.append((self.rows.T @ scaled).ravel())
+        parts.append((scaled.T @ self.scores).ravel())
         if self.whiten:
-            Z = self.rows @ self.V / self._roots()
+            Z = self.rows.array @ self.V / self._roots()
             parts.append(-(C * Z).sum(axis=0) / (2 * self.step.explained_variance_))
         return np.concatenate(parts)
 
     def pull_columns(self, r):
         """Each component's own column, and the mean."""
         root = np.broadcast_to(self._roots(), self.k)
-        moved = self.rows.T @ r
+        moved = r @ self.scores
         out = np.zeros((self.k, self.n_params))
         for j in range(self.k):
             if self.centred:
                 out[j, : self.d] = -self.V[:, j] * r.sum() / root[j]
-            place = self.n_mean + np.arange(self.d) * self.k + j
-            out[j, place] = moved / root[j]
+            place = self.n_mean + j * self.d
+            out[j, place : place + self.d] = moved / root[j]
             if self.whiten:
-                z = moved @ self.V[:, j] / root[j]
-                out[j, self.n_mean + self.d * self.k + j] = -z / (
-                    2 * self.step.explained_variance_[j]
-                )
+                z = (self.rows.array.T @ r) @ self.V[:, j] / root[j]
+                out[j, self.n_params - self.k + j] = -z / (2 * self.step.explained_variance_[j])
         return out
 
     def pull_inputs(self, X, C):
         """``V c``."""
         return (C / self._roots()) @ self.V.T
 
+    def pull_training(self, C):
+        """The same, as a product."""
+        return Products([(Tall(C), self.V / self._roots())])
+
     def pull_fit(self, v):
         """Through mean and cross products, back to every row."""
-        out = 0.0
-        if self.centred:
-            out = np.tile(v[: self.d] / self.n, (self.n, 1))
-        W = v[self.n_mean : self.n_mean + self.d * self.k].reshape(self.d, self.k)
-        # Q = Σ_j v_j (R_j w_j)' with R_j the resolvent of component j
-        R = self.vectors @ (self.inverse_gaps.T * (self.vectors.T @ W))
-        Q = self.V @ R.T
+        W = v[self.n_mean : self.n_mean + self.d * self.k].reshape(self.k, self.d)
+        # Q = Σ_jl W_jl v_l v_j' / (λ_j - λ_l)
+        Q = self.vectors @ (W * self.inverse_gaps).T @ self.vectors[:, : self.k].T
         if self.whiten:
-            e = v[self.n_mean + self.d * self.k :] / (self.n - 1)
+            e = v[self.n_params - self.k :] / (self.n - 1)
             Q = Q + (self.V * e) @ self.V.T
-        return out + self.rows @ (Q + Q.T)
+        terms = [(self.rows, Q + Q.T)]
+        if self.centred:
+            terms.append((self.ones, v[: self.d, None] / self.n))
+        return Products(terms)
+
+    def without(self, X, keep):
+        """Refitted, each component on the side of the one it comes from."""
+        fitted = refitted(self, X, keep)
+        sides = np.einsum("kd,kd->k", fitted.components_, self.step.components_)
+        fitted.components_ *= np.where(sides < 0, -1.0, 1.0)[:, None]
+        return fitted.transform, fitted.transform(X)
 
     def _roots(self):
         return np.sqrt(self.step.explained_variance_) if self.whiten else 1.0

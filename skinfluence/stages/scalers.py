@@ -13,6 +13,7 @@ from sklearn.preprocessing import (
 
 from .base import Opaque, Stage, Stateless, numeric, stage_for
 from .order import Quantile
+from .products import Products
 
 
 class ColumnWise(Stage):
@@ -29,10 +30,13 @@ class ColumnWise(Stage):
 class StandardScalerStage(ColumnWise):
     """``z = (x - μ) / s`` with ``μ, s`` over the values that are not missing."""
 
+    takes_products = True
+
     def _prepare(self):
         step, X = self.step, numeric(self.X)
         weight = np.ones(len(X)) if self.sample_weight is None else self.sample_weight
         seen = ~np.isnan(X)
+        self.holes = not seen.all()
         self.shares = np.where(seen, weight[:, None], 0.0) / (weight @ seen)
         self.with_mean, self.with_std = step.with_mean, step.with_std
         d = X.shape[1]
@@ -74,9 +78,26 @@ class StandardScalerStage(ColumnWise):
 
     def pull_sum(self, C):
         """Over the training rows, without an array of their parameters."""
+        if isinstance(C, Products):
+            return self._product_sum(C)
         C = np.where(np.isnan(numeric(self.X)), 0.0, C) / self.scale
         rows = self.centred if self.with_mean else np.nan_to_num(numeric(self.X))
         return self._stack(-C.sum(axis=0), -np.einsum("ij,ij->j", C, rows) / self.scale)
+
+    def _product_sum(self, C):
+        """The same from products with the rows handed on, each left side met once."""
+        rows = self.outputs
+        plain = type(rows) is np.ndarray and rows.dtype == np.float64
+        if self.holes or not plain:
+            return self.pull_sum(C.dense())
+        sums, moments = C.sums(rows)
+        return self._stack(-sums / self.scale, -moments / self.scale)
+
+    def pull_training(self, C):
+        """``c / s``."""
+        if isinstance(C, Products):
+            return C.scaled(1 / self.scale)
+        return C / self.scale
 
     def pull_inputs(self, X, C):
         """``c / s``."""
@@ -97,6 +118,8 @@ class Affine(ColumnWise):
     Quantiles are order statistics: their derivative in a weight is zero or undefined, so that a
     removal is followed exactly, by looking up the neighbouring order statistics.
     """
+
+    rough = True
 
     def _prepare(self):
         X = numeric(self.X)
