@@ -353,7 +353,7 @@ def trained(coupling, **options):
     """An unfitted explainer of nets that skorch trains to a minimum."""
     # with curvature of at least 0.3 every step takes away 15 % of the error
     options = OPTIONS | {"max_epochs": 120, "lr": 0.5, "optimizer__weight_decay": 0.3} | options
-    pretrained = NeuralNetClassifier(lambda: Net(2), **options)
+    pretrained = NeuralNetClassifier(lambda: Net(2), **options | {"max_epochs": 5})
     alpha = ALPHA if coupling == "updated" else None
     shared = "*" if coupling == "updated" else "encoder"
     finetuned = FineTuned(lambda: Net(2), **options)
@@ -413,7 +413,7 @@ def test_fixed_training_leaves_the_encoder():
     assert explainer.fine_tuning_.gradient_norm_ < 1e-6
     assert explainer.shared_ == ["encoder.0.weight", "encoder.0.bias"]
     # a clone trains from the same start again
-    again = clone(explainer.finetuned_).fit(X_FINE, y_FINE)
+    again = clone(explainer.finetuned_).set_params(max_epochs=2).fit(X_FINE, y_FINE)
     assert torch.equal(again.module_.encoder[0].weight, before.encoder[0].weight)
 
 
