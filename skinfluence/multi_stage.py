@@ -2,12 +2,14 @@
 
 from numbers import Integral, Real
 
+import joblib
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ._coupling import coupling_of
 from ._groups import GroupInfluence
+from ._partitions import is_dask
 from ._queries import QueryInfluence
 from ._unwrap import unwrap
 from ._walk import BlockWalk
@@ -47,7 +49,8 @@ class MultiStageInfluence(GroupInfluence, QueryInfluence, BlockWalk, BaseEstimat
     target : str or Target, default="auto"
         What of the fine-tuned model is explained, as for :class:`InfluenceExplainer`.
     batch_size : int, optional
-        Pretraining rows in a block; default from scikit-learn's ``working_memory``.
+        Pretraining rows in a block; default from the option ``working_memory``, see
+        :func:`skinfluence.set_config`.
 
     Attributes
     ----------
@@ -149,6 +152,9 @@ class MultiStageInfluence(GroupInfluence, QueryInfluence, BlockWalk, BaseEstimat
         self
         """
         self._validate_params()
+        if is_dask(X) or is_dask(X_fine):
+            raise TypeError("rows in dask collections are for InfluenceExplainer: compute them")
+        self._shards = None
         first, second = self._solvers()
         stages = coupling_of(self)
         self.pretraining_ = InfluenceExplainer(
@@ -195,6 +201,10 @@ class MultiStageInfluence(GroupInfluence, QueryInfluence, BlockWalk, BaseEstimat
     def _check_queries(self, X, y):
         check_is_fitted(self)
         return self.fine_tuning_._check_queries(X, y)
+
+    def _fingerprint(self, target, X, y):
+        own = super()._fingerprint(target, X, y)
+        return joblib.hash([own, self.effects_.coupling.objective.theta])
 
     def _check_rows(self, rows):
         return self.pretraining_._check_rows(rows)
