@@ -28,6 +28,7 @@ from skinfluence.targets import Loss
 
 WD, ALPHA, HIDDEN = 1e-3, 0.05, 16
 SIZES = (64, HIDDEN, 5)
+SOLVERS = ("ekfac", ("ekfac", "direct"), "direct")  # of both stages, or of either
 OPTIONS = {
     "criterion": nn.CrossEntropyLoss,
     "optimizer": torch.optim.Adam,
@@ -127,6 +128,11 @@ def direct_effects(explainer, X, y):
     return {"embedding only": (rows @ solved).T, "gradient product": carried @ rows.T}
 
 
+def named(solver):
+    """A solver, or a pair of them."""
+    return solver if isinstance(solver, str) else " + ".join(solver)
+
+
 def spearman(predicted, true):
     """Mean over queries of the correlation over halves: arrays (n_halves, n_queries)."""
     parts = [rankdata(part, axis=0) for part in (predicted, true)]
@@ -152,9 +158,10 @@ def retraining(data, options, rng):
         everything = np.arange(n)[None]
         for seed in range(options.seeds):
             nets = two_stages(data, everything, seed, coupling, 2 * options.steps)
-            for solver in ("ekfac", "direct"):
+            for solver in SOLVERS:
                 explainer = explain(data, *nets, coupling, solver)
-                values = {f"both stages, {solver}": explainer.transform(X.numpy(), y.numpy())}
+                value = explainer.transform(X.numpy(), y.numpy())
+                values = {f"both stages, {named(solver)}": value}
                 if solver == "direct":
                     values |= direct_effects(explainer, X.numpy(), y.numpy())
                 for name, value in values.items():
@@ -170,7 +177,7 @@ def print_correlations(removed, scores, true, rng):
     draws = [rng.integers(len(true), size=len(true)) for _ in range(200)]
     for name, value in predicted.items():
         error = np.std([spearman(value[draw], true[draw]) for draw in draws])
-        print(f"  {name:24s} {spearman(value, true):6.3f} ± {error:.3f}")
+        print(f"  {name:28s} {spearman(value, true):6.3f} ± {error:.3f}")
 
 
 def flipped_labels(data, options, rng):
@@ -185,10 +192,10 @@ def flipped_labels(data, options, rng):
         scores = {"random": rng.random(n)}
         for coupling in ("fixed", "updated"):
             nets = two_stages(data, np.arange(n)[None], 50 + draw, coupling, options.steps, y)
-            for solver in ("ekfac", "direct"):
+            for solver in SOLVERS:
                 explainer = explain(data, *nets, coupling, solver, y)
                 value = explainer.dataset_influence(*(part.numpy() for part in data["query"]))
-                scores[f"both stages, {coupling}, {solver}"] = -value
+                scores[f"both stages, {coupling}, {named(solver)}"] = -value
             direct = direct_effects(explainer, *(part.numpy() for part in data["query"]))
             for name, values in direct.items():
                 scores[f"{name}, {coupling}"] = -values.mean(axis=0)
@@ -202,7 +209,7 @@ def flipped_labels(data, options, rng):
     print(f"\nflipped labels: {n // 10} of {n}, {options.draws} draws; average precision")
     for name, values in found.items():
         error = np.std(values, ddof=1) / np.sqrt(len(values))
-        print(f"  {name:34s} {np.mean(values):6.3f} ± {error:.3f}")
+        print(f"  {name:38s} {np.mean(values):6.3f} ± {error:.3f}")
 
 
 def main():
