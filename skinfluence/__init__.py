@@ -3,6 +3,7 @@
 from ._config import config_context, get_config, set_config
 from .ensemble import EnsembleExplainer
 from .explainer import InfluenceExplainer
+from .multi_stage import MultiStageInfluence
 from .store import GradientStore
 
 __version__ = "0.1.0"
@@ -11,6 +12,7 @@ __all__ = [
     "EnsembleExplainer",
     "GradientStore",
     "InfluenceExplainer",
+    "MultiStageInfluence",
     "__version__",
     "config_context",
     "get_config",

@@ -30,7 +30,7 @@ def gradient_floor(objective, solver, smallest):
         sums.append((residuals[piece].T @ x).ravel())
         size = (depth + 8) * UNIT * np.abs(residuals[piece]) + outputs_error[piece, None]
         sizes.append((size.T @ np.abs(x)).ravel())
-    linear = objective.penalty.ravel() * objective.theta
+    linear = objective.penalty_gradient(objective.theta)
     gradient = np.ascontiguousarray(np.array(sums).T).sum(axis=1) + linear
     rounding = np.sum(sizes, axis=0) + 4 * UNIT * (np.abs(linear) + np.abs(gradient))
     computed = np.sqrt(max(0.0, gradient @ solver.solve(gradient[:, None])[:, 0]))

@@ -31,6 +31,11 @@ class LastLayerObjective(LinearObjective):
     def __init__(self, source):
         self.source = source
         self.layer, self._names = _last_linear(source)
+        if any(name in getattr(source, "centers", {}) for name in self._names.values()):
+            raise ValueError(
+                "the last layer is held near pretrained values, which objective='last_layer' does "
+                "not know; use objective='auto'"
+            )
         features, logits = self._pass(source.X)
         self._check_head(logits)
         module = self.layer.module

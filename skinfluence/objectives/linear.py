@@ -119,8 +119,7 @@ class LinearObjective(Objective):
         """``F`` at ``theta``, under other row weights and penalty factor if given."""
         weights = self.weights if weights is None else weights
         Z = self.predict(theta) if Z is None else Z
-        penalty = 0.5 * rho * (self.penalty.ravel() * theta * theta).sum()
-        return weights @ self.loss.value(Z, self.y) + penalty
+        return weights @ self.loss.value(Z, self.y) + rho * self.penalty_value(theta)
 
     def gradient(self, theta, weights=None, rho=1.0, Z=None):
         """``∇F`` at ``theta``, shape (n_params,); ``Z`` are the outputs there, if known."""
@@ -128,6 +127,10 @@ class LinearObjective(Objective):
         Z = self.predict(theta) if Z is None else Z
         slopes = self.loss.gradient(Z, self.y) * weights[:, None]
         return self.design.tdot(slopes).T.ravel() + rho * self.penalty_gradient(theta)
+
+    def penalty_value(self, theta):
+        """The quadratic penalty at ``theta``."""
+        return 0.5 * (self.penalty.ravel() * theta * theta).sum()
 
     def penalty_gradient(self, theta):
         """Gradient of the penalty at ``theta``, shape (n_params,)."""
@@ -235,7 +238,7 @@ class LinearObjective(Objective):
         gram[np.diag_indices_from(gram)] += penalty[0]
         rows = ScaledRows(self.design, roots)
         block = QuadraticBlock(penalty[0], rows, None, self.n_outputs, gram)
-        return Z, slopes.T.ravel() + penalty.ravel() * theta, block
+        return Z, slopes.T.ravel() + rho * self.penalty_gradient(theta), block
 
     def _step_size(self, theta, value, step, decrement, weights, rho):
         if decrement**2 <= 1e-9 * max(1.0, abs(value)):

@@ -12,14 +12,14 @@ CHUNK_SHARE = 1 / 24
 
 
 class NeuralRows(Rows):
-    """``w_i ∇ℓ_i + (share of the penalty) λ ∘ θ`` (and ``-∇F`` with ``residual``)."""
+    """``w_i ∇ℓ_i + (share of the penalty) ∇R`` (and ``-∇F`` with ``residual``)."""
 
     def __init__(self, objective, plain=False):
         self.objective = objective
         self.shape = (objective.n_rows, objective.n_params)
         rho = objective.rule.first_order(np.arange(objective.n_rows))[1]
         self._share = np.where(objective.weights > 0, 0.0 if plain else -rho, 0.0)
-        self._pulled = objective.to_torch(objective.penalty * objective.theta)
+        self._pulled = objective.to_torch(objective.penalty_gradient)
         self._common = None
         if objective.common_gradient is not None and not plain:
             self._common = objective.to_torch(objective.common_gradient)

@@ -295,8 +295,27 @@ class SkorchSource:
         self.penalties = {
             name: scale * decay for name, decay in _weight_decay(self.net, self._trainable).items()
         }
+        self._scale, self.centers, self.held = scale, {}, {}
+        proximity = getattr(self.net, "proximity_", None)
+        if proximity is not None:
+            self.hold(proximity)
         mean_form = self.form == "mean" or steps > 1
         self.rule = RemovalRule(n, penalty_measure=weights * factors if mean_form else None)
+
+    def hold(self, proximity):
+        """Add ``½ α ‖θ - c‖²`` as the training loss has it: ``α`` like a weight decay."""
+        strength = self._scale * proximity.alpha
+        for name, center in proximity.centers.items():
+            if name not in self.penalties:
+                raise ValueError(
+                    f"{name!r} is held near pretrained values but was not trained: share only "
+                    "parameters that move, or use coupling='fixed'"
+                )
+            decay = self.penalties[name]
+            self.penalties[name] = decay + strength
+            pulled = center.detach().double().cpu().numpy().ravel()
+            self.centers[name] = strength / (decay + strength) * pulled
+            self.held[name] = strength
 
     def read(self, names, estimator):
         """``θ`` of another fitted net, float64."""

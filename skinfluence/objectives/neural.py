@@ -4,6 +4,7 @@ A net was trained on ``mean loss + ½ wd ‖θ‖²`` or on a sum. Here it is ke
 every other model: ``F(θ) = Σ_i w_i ℓ_i(θ) + ½ Σ_j λ_j θ_j²`` with ``w_i = 1`` for a row the net
 was trained on and 0 for a row of its validation split (influence 0), and ``λ_j = n · wd`` under
 mean reduction. In that form the mean's penalty shrinks with each removed row (the removal rule).
+Parameters held near others (fine-tuning) have ``½ λ_j (θ_j - c_j)²``.
 
 Protocol
 --------
@@ -13,6 +14,8 @@ Next to what :class:`~skinfluence.objectives.base.Objective` asks, :class:`Neura
     The selected trainable parameters, flat, in the order of ``module.named_parameters()``.
 ``penalty`` : float64 ndarray (n_params,)
     ``λ``: the diagonal second derivative of the weight decay, in total form.
+``center`` : float64 ndarray (n_params,)
+    ``c``; ``penalty_gradient`` is ``λ ∘ (θ - c)``.
 ``weights`` : float64 ndarray (n_rows,)
     ``w``; 0 for held-out rows. ``rule`` says how removal moves the penalty.
 ``gradients(rows)`` : Tensor (b, n_params)
@@ -114,9 +117,12 @@ class NeuralObjective(Objective):
         self.flat = torch.cat([source.state[name].reshape(-1) for name in names])
         self.theta = self.to_numpy(self.flat)
         self._moving = self._entries_that_move()
-        self.penalty = np.zeros(start)
+        self.penalty, self.center = np.zeros(start), np.zeros(start)
+        centers = getattr(source, "centers", {})
         for name, part in self.slices.items():
             self.penalty[part] = source.penalties[name]
+            if name in centers:
+                self.center[part] = centers[name]
 
     def _entries_that_move(self):
         """1 but at an embedding's padding row, which training leaves alone; None if all move."""
@@ -204,9 +210,14 @@ class NeuralObjective(Objective):
         x, _ = self.source.batch(rows)
         return self.pull(x, self.slopes[torch.as_tensor(rows, device=self.device)])
 
+    @property
+    def penalty_gradient(self):
+        """``∇R`` at the fit, float64."""
+        return self.penalty * (self.theta - self.center)
+
     def weighted_gradient(self):
         """``∇F`` at the fit, float64."""
-        total = self.penalty * self.theta
+        total = self.penalty_gradient
         for rows in self.row_blocks():
             x, _ = self.source.batch(rows)
             slopes = self.slopes[torch.as_tensor(rows, device=self.device)]
@@ -431,14 +442,15 @@ def _matching(patterns, trainable, state):
     patterns = [patterns] if isinstance(patterns, str) else list(patterns)
     names = set()
     for pattern in patterns:
-        found = {
-            name
-            for name in trainable
-            if fnmatch.fnmatchcase(name, pattern) or name.startswith(f"{pattern}.")
-        }
+        found = {name for name in trainable if matches(pattern, name)}
         if not found:
-            frozen = [name for name in state if fnmatch.fnmatchcase(name, pattern)]
+            frozen = [name for name in state if matches(pattern, name)]
             reason = "matches frozen parameters only" if frozen else "matches no parameter"
             raise ValueError(f"parameters={pattern!r} {reason}; the trainable ones: {trainable}")
         names |= found
     return [name for name in trainable if name in names]
+
+
+def matches(pattern, name):
+    """Whether a pattern, or the path of a layer, names a parameter."""
+    return fnmatch.fnmatchcase(name, pattern) or name.startswith(f"{pattern}.")
