@@ -19,7 +19,7 @@ INDEX = "checkpoints.json"
 class Checkpoint:
     """Parameters at the end of an epoch, and the steps from there to the next checkpoint.
 
-    Attributes
+    Parameters
     ----------
     epoch : int
         Epochs done; 0 is before training.

@@ -178,6 +178,11 @@ class MultiStageInfluence(GroupInfluence, QueryInfluence, BlockWalk, BaseEstimat
     def get_feature_names_out(self, input_features=None):
         """Names of the columns of ``transform``: the pretraining rows.
 
+        Parameters
+        ----------
+        input_features : array-like of str, optional
+            Checked against the names seen in ``fit``, as everywhere in scikit-learn.
+
         Returns
         -------
         ndarray of str objects

@@ -23,10 +23,10 @@ FACES = [
 # What solvers, methods, targets and stages are made of is said once, in their base classes.
 PARTS = [f"skinfluence.{name}" for name in ("solvers", "methods", "targets", "stages")]
 
-# Layout, spelling of sections, every parameter named and in order, what comes back.
+# Layout, spelling of sections, every parameter named, what comes back.
 LAYOUT = {"GL01", "GL02", "GL03", "GL05", "GL06", "GL07", "GL08", "GL09", "GL10"}
 SUMMARY = {"SS01", "SS02", "SS03", "SS04"}
-CONTENT = {"PR01", "PR02", "PR03", "PR05", "PR06", "RT01", "RT02", "YD01", "RF01"}
+CONTENT = {"PR01", "PR02", "PR05", "PR06", "RT01", "RT02", "YD01", "RF01"}
 EXAMPLE = {"EX01"}
 
 
