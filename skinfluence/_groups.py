@@ -1,15 +1,22 @@
 """Groups of training rows, each removed jointly."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from ._blocks import block_length, blocks
+from ._effects import bind
+from .methods import resolve_method
 from .targets import resolve_target
+
+# Names of group methods that are those of others elsewhere.
+ALIASES = {"first": "influence"}
 
 
 class GroupInfluence:
     """Mixin of the explainer: what groups of rows did together."""
 
-    def group_influence(self, groups, X, y=None):
+    def group_influence(self, groups, X, y=None, *, method=None):
         """Influence of groups of training rows, each removed jointly, on each query.
 
         Parameters
@@ -18,28 +25,48 @@ class GroupInfluence:
             A label for each training row (groups in sorted order), or the rows of each group.
         X : array-like, dataframe or sparse of shape (n_queries, n_features)
         y : array-like of shape (n_queries,), optional
+        method : str or Method, optional
+            In the place of the explainer's own: "first" (first order, "influence"),
+            "second_order", "newton" (one joint step), "rescaled" (the rows' own Newton steps,
+            added up), "exact", "refit", or an object such as ``SecondOrder()``.
 
         Returns
         -------
         ndarray of shape (n_queries, n_groups)
             One row for a scalar target.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_diabetes
+        >>> from sklearn.linear_model import Ridge
+        >>> from skinfluence import InfluenceExplainer
+        >>> X, y = load_diabetes(return_X_y=True)
+        >>> explainer = InfluenceExplainer(Ridge()).fit(X, y)
+        >>> explainer.group_influence([[0, 5], [7]], X[:3], y[:3], method="exact").shape
+        (3, 2)
         """
         query, y = self._check_queries(X, y)
         target = resolve_target(self.target, y is not None)
-        bound = self.effects_.bind_target(target, query, y)
+        method, effects = self._group_effects(method)
+        bound = effects.bind_target(target, query, y)
         groups = self._check_groups(groups)
         columns = [
-            self._joint(bound, groups[part])
+            _joint(method, effects, bound, groups[part])
             for part in blocks(len(groups), self._group_block(query.shape[0]))
         ]
         return np.concatenate(columns, axis=1)
 
-    def _joint(self, bound, groups):
-        if self.method_.linear_target:
-            values = self.effects_.joint_linearised(bound, groups)
-            return values.sum(axis=0, keepdims=True) if bound.target.scalar else values
-        values = bound.changes(self.effects_.joint_outputs(bound.queries, groups))
-        return values[None] if bound.target.scalar else values
+    def _group_effects(self, method):
+        """``(method, effects)`` of the explainer, or of another method on the same fit."""
+        if method is None:
+            return self.method_, self.effects_
+        method = ALIASES.get(method, method) if isinstance(method, str) else method
+        problem = self.effects_.problem
+        if problem.solver is None:
+            method, _, effects = bind(method, self.solver, replace(problem))
+            return method, effects
+        method = resolve_method(method, problem.objective)
+        return method, method.bind(problem)
 
     def _group_block(self, n_queries):
         objective = self.objective_
@@ -60,3 +87,11 @@ class GroupInfluence:
             if len(np.unique(group)) < len(group):
                 raise ValueError("a group names the same row twice")
         return checked
+
+
+def _joint(method, effects, bound, groups):
+    if method.linear_target:
+        values = effects.joint_linearised(bound, groups)
+        return values.sum(axis=0, keepdims=True) if bound.target.scalar else values
+    values = bound.changes(effects.joint_outputs(bound.queries, groups))
+    return values[None] if bound.target.scalar else values

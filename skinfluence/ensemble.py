@@ -159,7 +159,7 @@ class EnsembleExplainer(Archived, TransformerMixin, BaseEstimator):
         """
         return self._mean(lambda member: member.self_influence(target))
 
-    def group_influence(self, groups, X, y=None):
+    def group_influence(self, groups, X, y=None, *, method=None):
         """Mean influence of groups of training rows, each removed jointly, on each query.
 
         Parameters
@@ -167,12 +167,14 @@ class EnsembleExplainer(Archived, TransformerMixin, BaseEstimator):
         groups : array-like of shape (n_train,) or list of index arrays
         X : array-like of shape (n_queries, n_features)
         y : array-like of shape (n_queries,), optional
+        method : str or Method, optional
+            In the place of the members' own.
 
         Returns
         -------
         ndarray of shape (n_queries, n_groups)
         """
-        return self._mean(lambda member: member.group_influence(groups, X, y))
+        return self._mean(lambda member: member.group_influence(groups, X, y, method=method))
 
     def get_feature_names_out(self, input_features=None):
         """Names of the columns of ``transform``: the training rows.

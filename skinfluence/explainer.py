@@ -20,8 +20,10 @@ from ._effects import as_rows, bind
 from ._follow import follow, innermost, is_transformed
 from ._groups import GroupInfluence
 from ._memory import check_memory
+from ._most_influential import MostInfluentialSet
 from ._partitions import is_dask
 from ._queries import QueryInfluence
+from ._unlearn import Unlearning
 from ._unwrap import fit_estimator, transform, unwrap
 from ._walk import BlockWalk
 from .methods import Problem
@@ -35,7 +37,14 @@ HIGH_LEVERAGE = 0.9
 
 
 class InfluenceExplainer(
-    GroupInfluence, QueryInfluence, Archived, BlockWalk, RowChecks, BaseEstimator
+    GroupInfluence,
+    QueryInfluence,
+    MostInfluentialSet,
+    Unlearning,
+    Archived,
+    BlockWalk,
+    RowChecks,
+    BaseEstimator,
 ):
     """Influence of each training row on a fitted model's predictions, without refitting.
 
@@ -52,7 +61,8 @@ class InfluenceExplainer(
     method : str or Method, default="auto"
         How "row removed" is approximated: "influence" (first order, target linearised),
         "infinitesimal_jackknife" (first order, target re-evaluated), "newton" (one Newton step
-        without the row), "exact" (the optimum without the row), "refit" (the estimator refitted).
+        without the row), "exact" (the optimum without the row), "refit" (the estimator refitted);
+        for groups also "second_order" and "rescaled" (see ``skinfluence.methods``).
         "auto" takes "newton" for convex models, "influence" for nets.
     solver : str or Solver, default="auto"
         What stands in for the inverse Hessian; "auto" takes "direct" for convex models

@@ -1,11 +1,9 @@
 """Taylor expansion of the parameters in the row weights, to second order."""
 
 import numpy as np
-from scipy.special import softmax
 
 from .._blocks import block_length, blocks
 from ..methods.joint import is_smooth
-from ..objectives.losses import MultinomialLoss
 from ..objectives.stacked import StackedObjective
 
 
@@ -81,11 +79,7 @@ class Expansion:
         """``w_i ∇³ℓ_i`` contracted with ``V`` of shape (b, K, K)."""
         objective = self.objective
         Z, y, weights = objective.outputs[rows], objective.y[rows], objective.weights[rows]
-        if isinstance(objective.loss, MultinomialLoss):
-            contracted = _softmax_third(Z, V)
-        else:
-            contracted = objective.loss.third(Z, y)[:, None] * np.einsum("ikk->ik", V)
-        return weights[:, None] * contracted
+        return weights[:, None] * objective.loss.third_product(Z, y, V)
 
     def check_second_order(self):
         """Refuse objectives whose second-order term is not known."""
@@ -104,11 +98,3 @@ class Expansion:
                 "the second order is not known where other rows' weights or the penalty move with "
                 "a row (class_weight='balanced', a penalty on the mean loss); use order=1"
             )
-
-
-def _softmax_third(Z, V):
-    """Third central moment of the one-hot label, contracted: ``p_a (q_a - Σ_b p_b q_b)``."""
-    P = softmax(Z, axis=-1)
-    VP = np.einsum("ikl,il->ik", V, P)
-    q = np.einsum("ikk->ik", V) - 2 * VP + (P * VP).sum(axis=1, keepdims=True)
-    return P * (q - (P * q).sum(axis=1, keepdims=True))

@@ -17,6 +17,8 @@ from .exact import Exact
 from .first_order import InfinitesimalJackknife, Influence
 from .newton import Newton
 from .refit import Refit
+from .rescaled import RescaledInfluence
+from .second_order import SecondOrder
 from .tracin import TracIn
 
 __all__ = [
@@ -29,6 +31,8 @@ __all__ = [
     "Newton",
     "Problem",
     "Refit",
+    "RescaledInfluence",
+    "SecondOrder",
     "TracIn",
     "resolve_method",
 ]
@@ -37,6 +41,8 @@ METHODS = {
     "influence": Influence,
     "infinitesimal_jackknife": InfinitesimalJackknife,
     "newton": Newton,
+    "second_order": SecondOrder,
+    "rescaled": RescaledInfluence,
     "exact": Exact,
     "refit": Refit,
     "tracin": TracIn,

@@ -137,15 +137,16 @@ class OutputRefitEffects(Effects):
     def _refit(self, groups):
         problem = self.problem
         tasks = progress(groups, "refits", problem.verbose)
-        fit = delayed(_fit_without)
+        fit = delayed(fit_without)
         return Parallel(n_jobs=problem.n_jobs)(fit(problem, group) for group in tasks)
 
 
 def _parameters_without(read, problem, group):
-    return read(_fit_without(problem, group))
+    return read(fit_without(problem, group))
 
 
-def _fit_without(problem, group):
+def fit_without(problem, group):
+    """A clone of the problem's estimator, fitted without a group of rows."""
     keep = np.setdiff1d(np.arange(len(problem.y)), group)
     weight = problem.sample_weight
     options = {} if weight is None else {"sample_weight": weight[keep]}

@@ -192,11 +192,12 @@ class StackedRefitEffects(Effects):
     def _refit(self, groups):
         problem = self.problem
         tasks = progress(groups, "refits", problem.verbose)
-        fit = delayed(_fit_without)
+        fit = delayed(fit_pipeline_without)
         return Parallel(n_jobs=problem.n_jobs)(fit(problem, group) for group in tasks)
 
 
-def _fit_without(problem, group):
+def fit_pipeline_without(problem, group):
+    """A clone of the problem's pipeline, fitted without a group of rows."""
     keep = np.setdiff1d(np.arange(len(problem.y)), group)
     weight = None if problem.sample_weight is None else problem.sample_weight[keep]
     return fit_estimator(

@@ -109,11 +109,18 @@ class LinearObjective(Objective):
             self._polish(theta)
         else:
             self._set_theta(theta)
+            self.gradient_norm = float(np.abs(self._stationarity()).max(initial=0.0))
+            self.gradient_norm_fitted = self.gradient_norm
 
     # -- the function ----------------------------------------------------------------------
     def predict(self, theta):
         """Outputs of the training rows at ``theta``: (n, K)."""
         return self.design.predict(theta.reshape(self.n_outputs, self.d))
+
+    def predict_many(self, thetas):
+        """Outputs of the training rows at each of ``thetas`` (g, n_params): (n, g, K)."""
+        out = self.design.predict(thetas.reshape(-1, self.d))
+        return out.reshape(self.n_rows, len(thetas), self.n_outputs)
 
     def value(self, theta, weights=None, rho=1.0, Z=None):
         """``F`` at ``theta``, under other row weights and penalty factor if given."""

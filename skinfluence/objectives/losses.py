@@ -53,6 +53,10 @@ class Loss:
         """Derivative of :meth:`gradient` in the target, shape of ``Z``."""
         raise TypeError(f"{type(self).__name__} is not differentiated in its target")
 
+    def third_product(self, Z, y, V):
+        """``∇³ℓ`` contracted with ``V`` of shape (..., K, K): (..., K)."""
+        return self.third(Z, y)[..., None] * np.einsum("...kk->...k", V)
+
     def change(self, Z, dZ, y):
         """``value(Z + dZ, y) - value(Z, y)``, without cancellation where a loss can avoid it."""
         return self.value(Z + dZ, y) - self.value(Z, y)
@@ -265,6 +269,13 @@ class MultinomialLoss(Loss):
         k = np.arange(P.shape[-1])
         out[..., k, k] += root
         return out
+
+    def third_product(self, Z, y, V):
+        """Third central moment of the one-hot label, contracted: ``p_a (q_a - Σ_b p_b q_b)``."""
+        P = softmax(Z, axis=-1)
+        VP = (V @ P[..., None])[..., 0]
+        q = np.einsum("...kk->...k", V) - 2 * VP + (P * VP).sum(axis=-1, keepdims=True)
+        return P * (q - (P * q).sum(axis=-1, keepdims=True))
 
 
 def _largest(values):

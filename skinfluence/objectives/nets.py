@@ -46,7 +46,8 @@ class Net(BaseEstimator):
 
     def build(self, estimator, X, y, sample_weight=None):
         """The :class:`~skinfluence.objectives.neural.NeuralObjective` of a fitted estimator."""
-        from . import neural, neural_newton  # noqa: F401  the second registers method="newton"
+        # the others register methods for it
+        from . import neural, neural_newton, neural_second_order  # noqa: F401
 
         return neural.NeuralObjective(
             self.source(estimator, X, y, sample_weight), self.parameters, self.residual

@@ -37,6 +37,14 @@ class RemovalRule:
         self.sums = np.bincount(self.groups, self.measure, minlength=self.n_groups)
         self.total = self.sums.sum()
 
+    def subset(self, rows):
+        """The rule of some of the rows."""
+        part = None if self.penalty_measure is None else self.penalty_measure[rows]
+        groups = self.groups[rows] if self.balanced else None
+        return type(self)(
+            len(rows), groups=groups, measure=self.measure[rows], penalty_measure=part
+        )
+
     @property
     def trivial(self):
         """True when nothing moves but the row itself."""
