@@ -1,6 +1,7 @@
 """Influence functions for scikit-learn and skorch models: which rows did this?"""
 
 from ._config import config_context, get_config, set_config
+from .embedding import InfluenceEmbedding
 from .ensemble import EnsembleExplainer
 from .explainer import InfluenceExplainer
 from .multi_stage import MultiStageInfluence
@@ -17,4 +18,5 @@ __all__ = [
     "config_context",
     "get_config",
     "set_config",
+    "InfluenceEmbedding",
 ]

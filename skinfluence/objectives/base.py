@@ -108,6 +108,13 @@ class Queries:
         raise NotImplementedError
 
 
+def relative_noise(theta, groups, scale, rng):
+    """``theta`` plus normal noise of ``scale`` times the root mean square of its group."""
+    sums = np.bincount(groups, theta**2)
+    sizes = np.sqrt(sums / np.maximum(np.bincount(groups), 1))
+    return theta + scale * sizes[groups] * rng.standard_normal(len(theta))
+
+
 @singledispatch
 def objective_for(estimator, X, y, sample_weight=None):
     """The objective that a fitted estimator minimised on ``(X, y, sample_weight)``.
