@@ -75,7 +75,8 @@ class Resampled:
     def fit(self, X, y, sample_weight=None):
         """Draw and fit; drawn again while a class is missing."""
         self.n_rows_ = len(y)
-        self._names = row_names(getattr(X, "index", None), len(y))
+        index = getattr(X, "index", None)
+        self._names = row_names(None if callable(index) else index, len(y))
         self.drawn = self._draw(np.asarray(y))
         weight = None if sample_weight is None else np.asarray(sample_weight)[self.drawn]
         rows = take_rows(X, self.drawn)

@@ -104,7 +104,9 @@ def test_refusals():
         piped.row_norms()
     assert (piped.row_norms(norm="parameters") > 0).all()
     net, rows, y = fitted("image")
-    solver = Direct(curvature="hessian", damping=10.0)  # close to the lowest eigenvalue
-    explainer = InfluenceExplainer(FrozenEstimator(net), solver=solver).fit(rows, y)
+    frozen = InfluenceExplainer(FrozenEstimator(net))
+    lowest = np.linalg.eigvalsh(frozen.fit(rows, y).objective_.hessian())[0]
+    solver = Direct(curvature="hessian", damping=-0.999 * lowest)
+    explainer = frozen.set_params(solver=solver).fit(rows, y)
     with pytest.raises(ValueError, match="indefinite"):
         explainer.row_norms()
