@@ -27,12 +27,7 @@ def perturbed_copies(explainer, kind, n_copies, scale, rng):
             f"perturbation={kind!r} moves the parameters away from the optimum, where only first "
             f"order has a meaning; use method='influence', not {type(method).__name__}"
         )
-    perturb = getattr(objective, f"with_{kind}", None)
-    if perturb is None:
-        raise TypeError(
-            f"perturbation={kind!r} is not known for {type(objective).__name__}; use 'bootstrap', "
-            "or pass estimators"
-        )
+    perturb = getattr(objective, f"with_{kind}")
     return [_at(explainer, perturb(scale, rng)) for _ in range(n_copies)]
 
 
