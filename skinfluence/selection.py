@@ -49,8 +49,8 @@ class InfluenceSelector(MetaEstimatorMixin, RowChecks, BaseEstimator):
         Keep so many (or this share) of the training rows, the most valuable ones.
     budget : int or float, optional
         Leave out at most so many (or this share) of the training rows, harmful ones only. A
-        quarter, half and all of the budget are tried by refits, and the best on the choosing part
-        is checked. Default 0.1, when ``n_rows`` is not given.
+        quarter, half and all of the budget are tried by refits: each half of the choosing part
+        judges choices made by the other. Default 0.1, when ``n_rows`` is not given.
     strategy : {"select", "weight"}, default="select"
         Leave rows out; or move weights within 0 and 2 along the values, so that the moves add up
         to the budget (the estimator must take ``sample_weight``).
@@ -181,7 +181,7 @@ class InfluenceSelector(MetaEstimatorMixin, RowChecks, BaseEstimator):
         self.values_ = np.full(len(self._y), np.nan)
         self.values_[train] = explainer.dataset_influence(*choosing)
         base = self._fit_explainer("refit", train, self._weights(train))
-        chosen, fitted = self._choose(train, base, choosing)
+        chosen, fitted = self._choose(explainer, train, choosing, rng)
         self._judge(base, fitted, choosing, checking, rng)
         return self._settle(train, chosen)
 
@@ -254,36 +254,54 @@ class InfluenceSelector(MetaEstimatorMixin, RowChecks, BaseEstimator):
         return explainer.fit(take_rows(self._X, rows), self._y[rows], weights)
 
     # -- the choice ------------------------------------------------------------------------
-    def _choose(self, train, base, choosing):
-        """The best candidate ``(rows, weights)`` on the choosing part, and its fit."""
-        values = self.values_[train]
-        best, lowest = ((train, self._weights(train)), base), np.inf
-        for mask, factors in self._candidates(values, train):
-            rows, weights = train[mask], self._weights(train[mask])
-            if factors is not None:
-                weights = factors if weights is None else weights * factors
-            fitted = self._fit_explainer("refit", rows, weights)
-            cost = np.mean(_costs(fitted, choosing))
-            if cost < lowest:
-                best, lowest = ((rows, weights), fitted), cost
-        return best
+    def _choose(self, explainer, train, choosing, rng):
+        """``(rows, weights)`` of the choice, and its fit."""
+        sizes, size = self._sizes(len(train)), 0
+        if len(sizes) > 1:
+            size = int(np.argmin(self._crossed_costs(explainer, train, choosing, sizes, rng)))
+        rows, weights = self._candidate(self.values_[train], train, sizes[size])
+        return (rows, weights), self._fit_explainer("refit", rows, weights)
 
-    def _candidates(self, values, train):
-        """``(mask, factors of the weights or None)`` of every choice that is tried."""
-        n = len(values)
+    def _crossed_costs(self, explainer, train, choosing, sizes, rng):
+        """Cost of each size on one half of the choosing rows, for values by the other half.
+
+        Rows that gave the values would take any size for the better, the larger the more.
+        """
+        X, y = choosing
+        labels = y if is_classifier(self.estimator) and y.ndim == 1 else None
+        half = _split(np.arange(len(y)), labels, 0.5, rng, smallest=2)
+        rest = np.setdiff1d(np.arange(len(y)), half)
+        if min(len(half), len(rest)) < 2:
+            return np.arange(len(sizes))  # too few rows to compare: the smallest
+        costs = np.zeros(len(sizes))
+        for by, on in ((half, rest), (rest, half)):
+            values = explainer.dataset_influence(take_rows(X, by), y[by])
+            for k, size in enumerate(sizes):
+                fitted = self._fit_explainer("refit", *self._candidate(values, train, size))
+                cost = np.mean(_costs(fitted, (take_rows(X, on), y[on])))
+                costs[k] += cost * len(on) / len(y)
+        return costs
+
+    def _sizes(self, n):
+        """What is tried: rows to keep, or shares of the budget."""
         if self.n_rows is not None:
-            masks = [_leading(values, _count(self.n_rows, n, "n_rows"))]
-        else:
-            budget = _count(0.1 if self.budget is None else self.budget, n, "budget")
-            sizes = np.unique(np.ceil(np.array(SHARES) * budget).astype(int))
-            if self.strategy == "weight":
-                moves = [_moves(values, size) for size in sizes]
-                return [(factors > 0, factors[factors > 0]) for factors in moves]
-            harmful = int((values < 0).sum())
-            sizes = np.unique(np.minimum(sizes, harmful))
-            masks = [_leading(values, n - size) for size in sizes if size]
+            return np.array([_count(self.n_rows, n, "n_rows")])
+        budget = _count(0.1 if self.budget is None else self.budget, n, "budget")
+        return np.unique(np.ceil(np.array(SHARES) * budget).astype(int))
+
+    def _candidate(self, values, train, size):
+        """``(rows, weights)`` of a choice by the values of the training rows."""
+        if self.strategy == "weight":
+            factors = _moves(values, size)
+            mask = factors > 0
+            own = self._weights(train[mask])
+            return train[mask], factors[mask] if own is None else factors[mask] * own
+        if self.n_rows is None:  # harmful rows only
+            size = len(values) - min(size, int((values < 0).sum()))
+        mask = _leading(values, size)
         labels = self._y[train] if is_classifier(self.estimator) else None
-        return [(_with_classes(mask, values, labels), None) for mask in masks]
+        rows = train[_with_classes(mask, values, labels)]
+        return rows, self._weights(rows)
 
     def _judge(self, base, fitted, choosing, checking, rng):
         """Gains on both parts; only that on the checking part decides."""
@@ -295,7 +313,7 @@ class InfluenceSelector(MetaEstimatorMixin, RowChecks, BaseEstimator):
         else:
             self.gain_error_ = _resampled_error(base, fitted, checking, rng)
         enough = self.accept == "always" or self.gain_ > self.accept * self.gain_error_
-        self.accepted_ = bool(enough and fitted is not base)
+        self.accepted_ = bool(enough)
 
     def _without_choice(self):
         """All rows, where none could be put aside to choose by."""
