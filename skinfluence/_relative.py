@@ -1,6 +1,7 @@
 """Relative influence: what a row does to a query for what it does to the whole model."""
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 
 from .objectives.base import Objective
 from .solvers import System
@@ -75,6 +76,9 @@ class RelativeInfluence:
         """
         if norm not in ("loss", "parameters"):
             raise ValueError(f"norm={norm!r} is not one of 'loss', 'parameters'")
+        check_is_fitted(self)
+        if self._shards is not None:
+            raise TypeError("row norms need all training rows at once: compute them")
         rows = self._check_rows(np.arange(self.n_rows_) if rows is None else rows)
         if norm == "loss":
             self._check_curvature()

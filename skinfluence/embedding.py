@@ -8,11 +8,10 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.validation import check_is_fitted
 
 from ._blocks import block_length, blocks
-from ._top import TopInfluences
+from ._partitions import refuse_dask
+from ._top import TopInfluences, check_top
 from .methods.first_order import Influence
 from .targets import resolve_target
-
-ORDERS = ("magnitude", "helpful", "harmful")
 
 
 class InfluenceEmbedding(TransformerMixin, BaseEstimator):
@@ -94,6 +93,7 @@ class InfluenceEmbedding(TransformerMixin, BaseEstimator):
         """
         if self.index not in ("auto", "sklearn", "faiss"):
             raise ValueError(f"index={self.index!r} is not one of 'auto', 'sklearn', 'faiss'")
+        refuse_dask(X, "an embedding")
         self.explainer_ = clone(self.explainer).fit(X, y, sample_weight)
         if not isinstance(self.explainer_.method_, Influence):
             raise ValueError(
@@ -129,6 +129,7 @@ class InfluenceEmbedding(TransformerMixin, BaseEstimator):
             One row for a scalar target.
         """
         check_is_fitted(self)
+        refuse_dask(X, "an embedding")
         explainer = self.explainer_
         query, y = explainer._check_queries(X, y)
         target = resolve_target(explainer.target, y is not None)
@@ -154,12 +155,8 @@ class InfluenceEmbedding(TransformerMixin, BaseEstimator):
         Bunch
             ``indices`` and ``values`` of shape (n_queries, k), most influential first.
         """
-        if by not in ORDERS:
-            raise ValueError(f"by={by!r} is not one of {ORDERS}")
         Q = self.transform(X, y)
-        n = len(self.embedding_)
-        if not isinstance(k, numbers.Integral) or not 1 <= k <= n:
-            raise ValueError(f"k={k!r} must be an integer between 1 and {n}")
+        check_top(k, by, len(self.embedding_))
         if self._index is None:
             self._index = LargestProducts(self.embedding_, self.index)
         sides = {"magnitude": (1, -1), "helpful": (1,), "harmful": (-1,)}[by]

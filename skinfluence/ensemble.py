@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._archive import Archived
 from ._blocks import block_length, blocks
+from ._partitions import refuse_dask
 from ._top import TopValues, check_top
 from ._unwrap import check_new_start
 from .perturbed import SCALES, Resampled, check_resampling, perturbed_copies
@@ -119,6 +120,8 @@ class EnsembleExplainer(Archived, TransformerMixin, BaseEstimator):
         self
         """
         self._check()
+        if self.perturbation is not None:
+            refuse_dask(X, "a perturbation")
         rng = check_random_state(self.random_state)
         members = self._resampled(rng) if self.perturbation == "bootstrap" else self._bases()
         if not members:

@@ -12,6 +12,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from ._checks import RowChecks, take_rows
+from ._partitions import refuse_dask
 from ._unwrap import fit_estimator
 from .explainer import InfluenceExplainer
 from .targets import resolve_target
@@ -168,6 +169,7 @@ class InfluenceSelector(MetaEstimatorMixin, RowChecks, BaseEstimator):
         self
         """
         self._check()
+        refuse_dask(X, "InfluenceSelector")
         if is_classifier(self.estimator) and getattr(y, "shape", ())[1:] == (1,):
             y = column_or_1d(y, warn=True)
         X, y, sample_weight = self._check_training(X, y, sample_weight)

@@ -10,6 +10,7 @@ from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.validation import check_consistent_length
 
 from ._blocks import block_length, blocks
+from ._partitions import refuse_dask
 from ._unwrap import transform, unwrap
 from .explainer import InfluenceExplainer
 
@@ -100,6 +101,8 @@ def value_rows(
         raise ValueError(f"method={method!r} is not one of {VALUES}")
     if y_val is None:
         raise ValueError("values are of a cost on validation rows: pass y_val")
+    for rows in (X, X_val):
+        refuse_dask(rows, "value_rows")
     check_consistent_length(X, y)
     check_consistent_length(X_val, y_val)
     model = model if isinstance(model, InfluenceExplainer) else InfluenceExplainer(model)
