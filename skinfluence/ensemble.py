@@ -53,7 +53,7 @@ class EnsembleExplainer(Archived, TransformerMixin, BaseEstimator):
     Attributes
     ----------
     explainers_ : list of InfluenceExplainer
-        The fitted members.
+        The fitted members; of "bootstrap" each wraps one fitted on the drawn rows, ``explainer``.
     n_rows_ : int
 
     References

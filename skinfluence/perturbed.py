@@ -4,7 +4,7 @@ import copy
 from dataclasses import replace
 
 import numpy as np
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier
 
 from ._checks import take_rows
 from ._effects import bind
@@ -85,10 +85,10 @@ class Resampled:
 
     def _draw(self, y):
         n = self.n_rows_
-        labels = np.unique(y) if y.ndim == 1 and y.dtype.kind not in "fc" else []
+        labels = y if is_classifier(self.explainer.estimator) and y.ndim == 1 else np.zeros(n)
         for _ in range(100):
             drawn = np.sort(self._rng.randint(0, n, n))
-            if len(np.unique(y[drawn])) == len(labels) or len(labels) > n / 2 or not len(labels):
+            if len(np.unique(labels[drawn])) == len(np.unique(labels)):
                 return drawn
         raise ValueError(
             "100 bootstrap samples lacked a class that has very few rows: leave it out, or use "

@@ -7,7 +7,7 @@ import torch
 from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import Lasso, LogisticRegression, Ridge
+from sklearn.linear_model import Lasso, LogisticRegression, PoissonRegressor, Ridge
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
@@ -228,6 +228,18 @@ def test_bootstrap_counts_every_copy_of_a_row():
     frame = pd.DataFrame(X, index=[f"flower{i}" for i in range(150)])
     named = clone(ensemble).fit(frame, Y)
     assert named.get_feature_names_out()[149] == "flower149"
+
+
+def test_bootstrap_draws_again_while_a_class_is_missing():
+    y = np.where(np.arange(150) < 2, 2, Y % 2)
+    explainer = InfluenceExplainer(LogisticRegression(), **FREE)
+    ensemble = EnsembleExplainer(explainer, perturbation="bootstrap", n_copies=8, random_state=0)
+    assert all(len(np.unique(y[m.drawn])) == 3 for m in ensemble.fit(X, y).explainers_)
+    counts = np.random.default_rng(0).poisson(3, 150).astype(int)
+    counts[0] = 40  # a count is no class
+    regressor = InfluenceExplainer(PoissonRegressor(), **FREE)
+    drawn = clone(ensemble).set_params(explainer=regressor).fit(X, counts).explainers_
+    assert not all(0 in member.drawn for member in drawn)
 
 
 def free_net(name, seed=0, **options):
