@@ -164,7 +164,17 @@ class InfluenceEmbedding(TransformerMixin, BaseEstimator):
         return self._best(Q, found, k, by)
 
     def get_feature_names_out(self, input_features=None):
-        """``influence0``, ``influence1``, ..."""
+        """Names of the coordinates.
+
+        Parameters
+        ----------
+        input_features : ignored
+
+        Returns
+        -------
+        ndarray of str objects
+            ``influence0``, ``influence1``, ...
+        """
         check_is_fitted(self)
         return np.array([f"influence{j}" for j in range(self.embedding_.shape[1])], dtype=object)
 
