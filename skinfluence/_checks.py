@@ -1,6 +1,9 @@
 """Checks of training and query rows that estimators over another estimator share."""
 
+from collections.abc import Mapping
+
 import numpy as np
+from sklearn.utils import _safe_indexing
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.validation import (
     _check_sample_weight,
@@ -11,6 +14,13 @@ from sklearn.utils.validation import (
 from ._unwrap import unfrozen
 from .objectives.base import is_net
 from .objectives.nets import net_rows, net_targets
+
+
+def take_rows(X, rows):
+    """Some rows of an array, sparse matrix, dataframe, or of a net's dict of arrays."""
+    if isinstance(X, Mapping):
+        return {name: _safe_indexing(part, rows) for name, part in X.items()}
+    return _safe_indexing(X, rows)
 
 
 class RowChecks:

@@ -36,6 +36,8 @@ def on_shards(method):
     def dispatch(self, *args, **kwargs):
         check_is_fitted(self)
         if self._shards is not None:
+            if kwargs.pop("relative", None) is not None:
+                raise TypeError("relative influence needs all training rows at once: compute them")
             return getattr(self._shards, method.__name__)(*args, **kwargs)
         if args and is_dask(args[0]):
             if method.__name__ != "transform" or kwargs:

@@ -8,6 +8,12 @@ def is_dask(X):
     return type(X).__module__.split(".")[0] in ("dask", "dask_expr")
 
 
+def refuse_dask(X, what):
+    """Refuse a dask collection where all rows are needed at once."""
+    if is_dask(X):
+        raise TypeError(f"{what} needs all rows at once, and X is a dask collection: compute it")
+
+
 class Partitions:
     """Rows, targets and weights cut into the same partitions.
 

@@ -10,6 +10,7 @@ from sklearn.utils.validation import _check_sample_weight
 from ._blocks import blocks
 from ._distributed import on_shards
 from ._out import open_sink
+from ._relative import relative_to
 from ._top import TopInfluences, TopValues, check_top
 from .targets import resolve_target
 
@@ -66,7 +67,7 @@ class QueryInfluence(TransformerMixin):
         return joblib.hash([options, fitted, joblib.hash(X), y])
 
     @on_shards
-    def top_influences(self, X, y=None, *, k=10, by="magnitude"):
+    def top_influences(self, X, y=None, *, k=10, by="magnitude", relative=None):
         """The training rows that matter most for each query.
 
         Parameters
@@ -76,6 +77,8 @@ class QueryInfluence(TransformerMixin):
         k : int, default=10
         by : {"magnitude", "helpful", "harmful"}, default="magnitude"
             Largest absolute influence, most positive, or most negative.
+        relative : {"loss", "parameters"}, optional
+            Rank (and return) :meth:`relative_influence` with this norm instead.
 
         Returns
         -------
@@ -86,6 +89,7 @@ class QueryInfluence(TransformerMixin):
         query, y = self._check_queries(X, y)
         check_top(k, by, self.n_rows_)
         target = resolve_target(self.target, y is not None)
+        sizes = None if relative is None else self.row_norms(norm=relative)
         parts = []
         for part in blocks(query.shape[0], self._query_block(query.shape[0])):
             if target.scalar:
@@ -94,7 +98,7 @@ class QueryInfluence(TransformerMixin):
                 bound = self._bind(target, query, y, part)
             n_values = 1 if target.scalar else part.stop - part.start
             top = TopValues(n_values, k, by)
-            self._each_block(bound, top.update)
+            self._each_block(bound, relative_to(sizes, top.update))
             parts.append(top.result())
             if target.scalar:
                 break

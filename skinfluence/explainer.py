@@ -23,6 +23,7 @@ from ._memory import check_memory
 from ._most_influential import MostInfluentialSet
 from ._partitions import is_dask
 from ._queries import QueryInfluence
+from ._relative import RelativeInfluence
 from ._unlearn import Unlearning
 from ._unwrap import fit_estimator, transform, unwrap
 from ._walk import BlockWalk
@@ -37,6 +38,7 @@ HIGH_LEVERAGE = 0.9
 
 
 class InfluenceExplainer(
+    RelativeInfluence,
     GroupInfluence,
     QueryInfluence,
     MostInfluentialSet,
@@ -383,7 +385,7 @@ class InfluenceExplainer(
         """
         check_is_fitted(self)
         _check_feature_names_in(self, input_features, generate_names=False)
-        return _row_names(self._index, self.n_rows_)
+        return row_names(self._index, self.n_rows_)
 
     # -- diagnostics -----------------------------------------------------------------------
     @property
@@ -454,7 +456,7 @@ class InfluenceExplainer(
         return tags
 
 
-def _row_names(index, n):
+def row_names(index, n):
     """Index values of a training dataframe, else ``row_0``, ``row_1``, ..."""
     labels = [f"row_{i}" for i in range(n)] if index is None else index
     return np.array([str(label) for label in labels], dtype=object)

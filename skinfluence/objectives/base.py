@@ -80,6 +80,20 @@ class Objective:
         """``θ`` of another fitted estimator of the same kind, shape (n_params,)."""
         raise NotImplementedError
 
+    def with_noise(self, scale, rng):
+        """This objective at parameters with normal noise of a relative ``scale``."""
+        raise self._unperturbed("noise")
+
+    def with_dropout(self, p, rng):
+        """This objective without a share ``p`` of a net's units."""
+        raise self._unperturbed("dropout")
+
+    def _unperturbed(self, kind):
+        return TypeError(
+            f"perturbation={kind!r} is not known for {type(self).__name__}; use 'bootstrap', or "
+            "pass estimators"
+        )
+
 
 class Queries:
     """Rows at which outputs are asked for, bound to an objective.
@@ -106,6 +120,13 @@ class Queries:
     def paired_changes(self, delta):
         """As :meth:`changes`, query ``i`` with ``delta[i]`` only: (m, n_outputs)."""
         raise NotImplementedError
+
+
+def relative_noise(theta, groups, scale, rng):
+    """``theta`` plus normal noise of ``scale`` times the root mean square of its group."""
+    sums = np.bincount(groups, theta**2)
+    sizes = np.sqrt(sums / np.maximum(np.bincount(groups), 1))
+    return theta + scale * sizes[groups] * rng.standard_normal(len(theta))
 
 
 @singledispatch

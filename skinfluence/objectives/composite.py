@@ -1,5 +1,7 @@
 """Several objectives over the same rows, their outputs side by side."""
 
+import copy
+
 import numpy as np
 
 from ..gradients import Rows
@@ -91,6 +93,13 @@ class IndependentOutputs(Objective):
         """Part by part."""
         pairs = zip(self.parameter_slices, self.parts, strict=True)
         return np.concatenate([part.hessian_product(V[piece]) for piece, part in pairs])
+
+    def with_noise(self, scale, rng):
+        """Part by part."""
+        other = copy.copy(self)
+        other.parts = [part.with_noise(scale, rng) for part in self.parts]
+        other.theta = np.concatenate([part.theta for part in other.parts])
+        return other
 
     def queries(self, X):
         """Queries of the parts."""

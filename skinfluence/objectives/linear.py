@@ -20,7 +20,7 @@ from ..solvers.factor import (
     solve_repeated,
     split_outputs,
 )
-from .base import Objective, Queries
+from .base import Objective, Queries, relative_noise
 from .rules import RemovalRule
 
 # Rows of a block whose product with a small matrix is wanted while it is still in cache.
@@ -429,6 +429,19 @@ class LinearObjective(Objective):
     def loss_gradients(self):
         """``w_i g_i``: gradients of the weighted losses alone, without the removal rule."""
         return KroneckerRows(self.design, self.residuals)
+
+    def with_noise(self, scale, rng):
+        """This objective at coefficients with noise, relative to those of the same column."""
+        if self.restricted or not self.loss.smooth:
+            raise TypeError(
+                f"perturbation='noise' needs a smooth objective; {type(self).__name__} has an "
+                "active set that other parameters do not have. Use 'bootstrap'"
+            )
+        other = copy.copy(self)
+        columns = np.tile(np.arange(self.d), self.n_outputs)
+        other._set_theta(relative_noise(self.theta, columns, scale, rng))
+        other._block = None
+        return other
 
     def queries(self, X):
         """Query rows in the dtype of the training rows."""

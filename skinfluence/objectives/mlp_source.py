@@ -1,5 +1,7 @@
 """scikit-learn's multi-layer perceptrons as nets. Imported only when one comes in."""
 
+import copy
+
 import numpy as np
 import torch
 from scipy import sparse
@@ -77,6 +79,14 @@ class MlpSource:
                 rule = self.weights
         self.rule = RemovalRule(n, penalty_measure=rule)
         self.penalties = {name: penalty if name.endswith("weight") else 0.0 for name in self.state}
+
+    def at(self, state):
+        """The same rows and loss with other parameters (a dict of all of them)."""
+        other = copy.copy(self)
+        other.module = copy.deepcopy(self.module)
+        other.module.load_state_dict(state)
+        other.state = {name: p.detach() for name, p in other.module.named_parameters()}
+        return other
 
     def batch(self, rows):
         """Inputs and targets of training rows."""

@@ -82,7 +82,7 @@ class SkorchSource:
         """The same rows and loss with other parameters and buffers (a dict of all of them)."""
         other = copy.copy(self)
         other.module = copy.deepcopy(self.module)
-        other.module.load_state_dict(state)
+        other.module.load_state_dict(_with_aliases(other.module, state))
         other.state = {
             **{name: p.detach() for name, p in other.module.named_parameters()},
             **dict(other.module.named_buffers()),
@@ -322,6 +322,13 @@ class SkorchSource:
         values = dict(estimator.module_.named_parameters())
         parts = [values[name].detach().double().cpu().numpy().ravel() for name in names]
         return np.concatenate(parts)
+
+
+def _with_aliases(module, state):
+    """A state with every name of a parameter that several modules share."""
+    first = {id(p): name for name, p in module.named_parameters()}
+    shared = module.named_parameters(remove_duplicate=False)
+    return {name: state[first[id(p)]] for name, p in shared} | dict(state)
 
 
 def _shallow(net):

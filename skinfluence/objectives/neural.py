@@ -56,7 +56,8 @@ import numpy as np
 import torch
 
 from .._blocks import block_length, blocks, index_blocks
-from .base import Objective
+from .base import Objective, relative_noise
+from .net_dropout import leave_out
 from .net_layers import Recorder, find_layers
 from .net_queries import CHUNK_SHARE, NeuralQueries, NeuralRows, lift
 
@@ -237,11 +238,34 @@ class NeuralObjective(Objective):
 
     def at(self, state):
         """This objective at other parameters and buffers: a checkpoint's ``state_dict``."""
+        return self._with_source(self.source.at(state))
+
+    def with_noise(self, scale, rng):
+        """This objective at parameters with noise, relative to those of the same array."""
+        groups = np.repeat(
+            np.arange(len(self.names)), [s.stop - s.start for s in self.slices.values()]
+        )
+        flat = self.to_torch(relative_noise(self.theta, groups, scale, rng))
+        if self._moving is not None:
+            flat = torch.where(self._moving > 0, flat, self.flat)
+        return self._with_source(self.source.at(self.state(flat)))
+
+    def with_dropout(self, p, rng):
+        """This objective with units left out, the same ones for every row."""
+        if not 0 < p < 1:
+            raise ValueError(f"scale={p!r}: the share of units left out must lie between 0 and 1")
+        source = self.source.at(self.source.state)
+        leave_out(source.module, p, rng)
+        return self._with_source(source)
+
+    def _with_source(self, source):
         other = copy.copy(self)
-        other.source = self.source.at(state)
+        other.source = source
         other._select(self.names)
-        other._layers, other.uncovered = find_layers(other.source.module, other.slices)
+        other._layers, other.uncovered = find_layers(source.module, other.slices)
         other._outputs_and_slopes()
+        if self.common_gradient is not None:
+            other.common_gradient = -other.weighted_gradient()
         return other
 
     def hessian(self):

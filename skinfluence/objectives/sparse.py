@@ -264,6 +264,10 @@ class ActiveFactor:
         out[self.index] = self.factor.solve(V[self.index])
         return out
 
+    def root(self, V):
+        """``R' V`` of the active parameters."""
+        return self.factor.root(V[self.index])
+
 
 def _first_zero(point, step, signs, l1):
     """The step up to the first penalised parameter that reaches zero, and which one (or None)."""

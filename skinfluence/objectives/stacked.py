@@ -279,6 +279,11 @@ class StackedSolver:
         p = self.size
         return np.concatenate([self.last.solve(V[:p]), V[p:]])
 
+    def root(self, V):
+        """The root on the part of ``θ``."""
+        p = self.size
+        return np.concatenate([self.last.root(V[:p]), V[p:]])
+
     @property
     def report_(self):
         """Of the last step's solver."""

@@ -19,6 +19,16 @@ class Solver(BaseEstimator):
         """Approximate ``H⁻¹ V``, shape of ``V``."""
         raise NotImplementedError
 
+    def root(self, V):
+        """``R' V`` with ``R R' = H⁻¹``: columns whose inner products are those of :meth:`solve`.
+
+        Which root is the solver's choice; its number of rows may differ from that of ``V``.
+        """
+        raise TypeError(
+            f"solver {type(self).__name__} has no square root of the inverse curvature; use "
+            "'direct', 'ekfac', 'lanczos', 'diagonal' or 'identity'"
+        )
+
 
 def fitted_solver(solver, objective):
     """A clone of ``solver``, fitted on ``objective``."""

@@ -47,13 +47,17 @@ class DampedSolver(Solver):
         -------
         ndarray of shape (n_params, m)
         """
+        V = self._checked(V)
+        return self._solve(V) if V.shape[1] else V.copy()
+
+    def _checked(self, V):
         single = self.keeps_single and getattr(V, "dtype", None) == np.float32
         V = np.asarray(V, dtype=np.float32 if single else np.float64)
         if V.ndim != 2 or len(V) != self.n_params_:
             raise ValueError(f"V has shape {V.shape}; ({self.n_params_}, m) is needed")
         if not np.isfinite(V).all():
             raise ValueError("V holds NaN or infinity: a gradient of the model is not finite")
-        return self._solve(V) if V.shape[1] else V.copy()
+        return V
 
     def _start(self, objective):
         check_unrestricted(objective, type(self).__name__)

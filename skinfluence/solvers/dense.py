@@ -4,7 +4,7 @@ import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from .._blocks import block_length, blocks
-from .factor import PrimalFactor
+from .factor import PrimalFactor, inner_root
 from .kronecker import layer_blocks
 
 
@@ -59,6 +59,17 @@ class PrimalNet:
             return vectors @ ((vectors.T @ V) / self._shifted[:, None])
         return self._factor.solve(V)
 
+    def root(self, V):
+        """``R' V`` with ``R R'`` the inverse."""
+        if self.kind != "hessian":
+            return self._factor.root(V)
+        if self._shifted[0] < 0:
+            raise ValueError(
+                f"the Hessian has eigenvalue {self._shifted[0]:.1e}, so its inverse has no square "
+                "root; use curvature='gauss_newton', or a larger damping"
+            )
+        return (self._eigen[1].T @ V) / np.sqrt(self._shifted)[:, None]
+
 
 class DualNet:
     """Woodbury over the curvature's own rows, ``K`` a training row, when these are few.
@@ -107,6 +118,18 @@ class DualNet:
             inner = cho_solve(self._cholesky, inner, check_finite=False)
             moved = self._rows.tdot(objective.to_torch(inner)) * self._inverse
             out[:, part] = objective.to_numpy(scaled - moved).T
+        return out
+
+    def root(self, V):
+        """``R' V`` with ``R R'`` the inverse."""
+        objective = self.objective
+        within = inner_root(self._rows.kernel(self._inverse))
+        out = np.empty(V.shape, order="F")
+        for part in blocks(V.shape[1], block_length(64 * len(V), share=1 / 32, smallest=8)):
+            right = objective.to_torch(V[:, part].T)
+            inner = within @ objective.to_numpy(self._rows.dot(right * self._inverse))
+            moved = right + self._rows.tdot(objective.to_torch(inner))
+            out[:, part] = objective.to_numpy(moved * self._inverse.sqrt()).T
         return out
 
 

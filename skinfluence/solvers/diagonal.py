@@ -68,6 +68,10 @@ class Diagonal(DampedSolver):
         self._record_residual(V, X)
         return X
 
+    def root(self, V):
+        """``V`` over the square roots of the diagonal."""
+        return self._checked(V) / np.sqrt(self._shifted)[:, None]
+
     def apply(self, V):
         """As ``solve``, of right sides as rows, a Tensor (m, n_params)."""
         return V / self._objective.to_torch(self._shifted)

@@ -6,7 +6,7 @@ import numbers
 import numpy as np
 
 from .base import Solver
-from .factor import solve_repeated
+from .factor import join_outputs, solve_repeated, split_outputs
 
 FORMS = ("auto", "primal", "dual")
 
@@ -157,6 +157,23 @@ class Direct(Solver):
             out[start:stop] = solve_repeated(factor, V[start:stop], block.repeats)
             start = stop
         return out
+
+    def root(self, V):
+        """``R' V`` with ``R R' = (H + λ)⁻¹``."""
+        if hasattr(self, "_net"):
+            return self._net.root(np.asarray(V, dtype=np.float64))
+        out, start = [], 0
+        for block, factor in zip(self.blocks_, self.factors_, strict=True):
+            if not hasattr(factor, "root"):
+                raise TypeError(
+                    f"the {factor.form} of {type(self._objective).__name__} have no square root: "
+                    "no embedding has influences as inner products"
+                )
+            stop = start + block.size * block.repeats
+            parts = factor.root(split_outputs(V[start:stop], block.repeats))
+            out.append(join_outputs(parts, block.repeats))
+            start = stop
+        return np.concatenate(out)
 
     def inverses(self):
         """Explicit ``H⁻¹`` of each diagonal block, where the block was factorised as such."""

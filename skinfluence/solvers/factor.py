@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.linalg import LinAlgError, cho_factor, cho_solve, solve_triangular
 from scipy.linalg.lapack import dpocon
 
 from .._blocks import one_blas_thread
@@ -121,6 +121,10 @@ class PrimalFactor:
                 return self.scale[:, None] * cho_solve(self._cholesky, right)
         return self.scale[:, None] * cho_solve(self._cholesky, right)
 
+    def root(self, V):
+        """``R' V`` with ``R R' = H⁻¹``."""
+        return solve_triangular(self._cholesky[0], self.scale[:, None] * V, lower=True)
+
     def inverse(self):
         """``H⁻¹``."""
         return self.solve(np.eye(len(self.scale)))
@@ -146,7 +150,11 @@ class PseudoFactor:
 
     def solve(self, V):
         """A solution of ``H x = V`` for ``V`` in the range of ``H``."""
-        return self._root @ (self._root.T @ V)
+        return self._root @ self.root(V)
+
+    def root(self, V):
+        """``R' V`` with ``R R'`` the generalised inverse; as many rows as the rank."""
+        return self._root.T @ V
 
     def inverse(self):
         """A generalised inverse of ``H``."""
@@ -163,7 +171,7 @@ class DualFactor:
     form = "dual"
 
     def __init__(self, rows, penalty, gauge=None):
-        self.rows = rows
+        self.rows, self._inner_root = rows, None
         self.free = np.flatnonzero(penalty <= 0)
         if len(self.free) >= rows.n_rows:
             raise LinAlgError("more unpenalised parameters than rows: the Hessian is singular")
@@ -193,6 +201,24 @@ class DualFactor:
         out = scaled - self.inverse_penalty[:, None] * self.rows.tdot(inner)
         out[self.free] = x_free
         return out
+
+    def root(self, V):
+        """``R' V`` with ``R R' = H⁻¹``; unpenalised parameters by their Schur complement."""
+        inner = self.rows.dot(self.inverse_penalty[:, None] * V)
+        if self._inner_root is None:
+            self._inner_root = inner_root(self.rows.kernel(self.inverse_penalty))
+        scale = np.sqrt(self.inverse_penalty)[:, None]
+        out = scale * (V + self.rows.tdot(self._inner_root @ inner))
+        if self._schur is not None:
+            out[self.free] = self._schur.root(V[self.free] - self._solved_free.T @ inner)
+        return out
+
+
+def inner_root(kernel):
+    """``M`` with ``(I + A'A)^{-1/2} = I + A' M A``, from the kernel ``A A'``."""
+    values, vectors = np.linalg.eigh(kernel)
+    roots = np.sqrt(1 + np.maximum(values, 0.0))
+    return (vectors / (-roots * (1 + roots))) @ vectors.T
 
 
 def solve_repeated(factor, V, repeats):

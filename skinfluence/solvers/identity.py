@@ -60,3 +60,7 @@ class Identity(DampedSolver):
 
     def _solve(self, V):
         return V / self.damping_
+
+    def root(self, V):
+        """``V / sqrt(damping)``."""
+        return self._checked(V) / np.sqrt(self.damping_)

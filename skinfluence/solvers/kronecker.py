@@ -220,6 +220,19 @@ class KFAC(DampedSolver):
             out[:, self._rest_index] = V[:, self._rest_index] * scale
         return out
 
+    def root(self, V):
+        """``R' V`` with ``R R' = (C + λ)⁻¹``: the layers' eigenbases, scaled."""
+        import torch
+
+        V = self._objective.to_torch(self._checked(V).T)
+        out = torch.empty_like(V)
+        for block in self._blocks:
+            block.apply_root(V, out, self.damping_)
+        if self._rest:
+            scale = self._objective.to_torch((self._rest_values + self.damping_) ** -0.5)
+            out[:, self._rest_index] = V[:, self._rest_index] * scale
+        return out.cpu().numpy().T
+
 
 class EKFAC(KFAC):
     """KFAC's eigenbasis with the exact second moments of the gradients along it.
@@ -330,6 +343,11 @@ class LayerBlock:
         """Solve for this layer's part of ``V`` (m, n_params), into ``out``."""
         inverse = (1 / self.eigenvalues(damping)).to(self.dtype)
         self.split(self.QS @ ((self.QS.T @ self.join(V) @ self.QA) * inverse) @ self.QA.T, out)
+
+    def apply_root(self, V, out, damping):
+        """This layer's part of ``V`` in its eigenbasis, over the roots of the eigenvalues."""
+        inverse = (self.eigenvalues(damping) ** -0.5).to(self.dtype)
+        self.split((self.QS.T @ self.join(V) @ self.QA) * inverse, out)
 
     def join(self, V):
         """This layer's parameters as (m, d_out, d_in), the bias last."""

@@ -7,6 +7,7 @@ from scipy.linalg import cho_factor, cho_solve, eigh_tridiagonal
 from sklearn.utils import check_random_state
 
 from .damped import CURVATURES, DampedSolver, check_curvature, curvature_operator, penalty_diagonal
+from .factor import inner_root
 
 
 class Arnoldi(DampedSolver):
@@ -116,6 +117,15 @@ class Arnoldi(DampedSolver):
         self._record_residual(V, X)
         return X
 
+    def root(self, V):
+        """``R' V`` with ``R R'`` the inverse on the kept directions; ``rank`` rows."""
+        if (self._inverse < 0).any():
+            raise ValueError(
+                "a negative eigenvalue was kept, so the inverse has no square root; use "
+                "drop_negative=True, or a larger damping"
+            )
+        return np.sqrt(self._inverse) * (self._vectors.T @ self._checked(V))
+
 
 class LowRankPlusDiagonal(DampedSolver):
     """``x = (U Λ U' + D)⁻¹ v``: kept eigenpairs of the loss's curvature, ``D`` penalty + damping.
@@ -162,6 +172,13 @@ class LowRankPlusDiagonal(DampedSolver):
         X = scaled - self._scale * (self._root @ inner)
         self._record_residual(V, X)
         return X
+
+    def root(self, V):
+        """``R' V`` with ``R R' = (U Λ U' + D)⁻¹``."""
+        V = self._checked(V)
+        inner = inner_root(self._root.T @ (self._scale * self._root))
+        moved = self._root @ (inner @ (self._root.T @ (self._scale * V)))
+        return np.sqrt(self._scale) * (V + moved)
 
 
 class Lanczos(LowRankPlusDiagonal):

@@ -1,0 +1,123 @@
+"""Relative influence: what a row does to a query for what it does to the whole model."""
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from .objectives.base import Objective
+from .solvers import System
+
+
+def relative_to(sizes, use):
+    """``use(rows, values)`` with the values divided by the rows' sizes, if there are any."""
+    if sizes is None:
+        return use
+    return lambda rows, values: use(rows, _divided(values, sizes[rows]))
+
+
+def _divided(values, sizes):
+    return np.divide(values, sizes, out=np.zeros(values.shape), where=sizes > 0)
+
+
+class RelativeInfluence:
+    """Mixin of the explainer: influences divided by the size of a row's change of the model."""
+
+    def relative_influence(self, X, y=None, *, norm="loss"):
+        """Influence of each training row on each query, relative to what the row moves at all.
+
+        Outliers and wrong labels move the whole model and so lead the ranking of every query.
+        Divided by the size of that move, the rows that matter to *this* query come first
+        (RelatIF, Barshan et al. 2020).
+
+        Parameters
+        ----------
+        X : array-like, dataframe or sparse of shape (n_queries, n_features)
+        y : array-like of shape (n_queries,), optional
+        norm : {"loss", "parameters"}, default="loss"
+            Size of the change ``Δθ_i`` of the parameters without the row: "loss" is
+            ``sqrt(Δθ_i' H Δθ_i)``, to first order ``sqrt(g_i' H⁻¹ g_i)``, which no rescaling of
+            columns changes; "parameters" is ``‖Δθ_i‖``.
+
+        Returns
+        -------
+        ndarray of shape (n_queries, n_train)
+            In units of the target a unit of the norm, signs as those of ``transform``; zero for
+            a row that moves nothing.
+
+        References
+        ----------
+        Barshan, E., Brunet, M.-E. and Dziugaite, G. K. (2020). RelatIF: identifying explanatory
+        training examples via relative influence. AISTATS. https://arxiv.org/abs/2003.11630
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_diabetes
+        >>> from sklearn.linear_model import Ridge
+        >>> from skinfluence import InfluenceExplainer
+        >>> X, y = load_diabetes(return_X_y=True)
+        >>> explainer = InfluenceExplainer(Ridge()).fit(X, y)
+        >>> explainer.relative_influence(X[:3], y[:3]).shape
+        (3, 442)
+        """
+        return _divided(np.asarray(self.transform(X, y)), self.row_norms(norm=norm))
+
+    def row_norms(self, rows=None, *, norm="loss"):
+        """How far the model moves without each training row.
+
+        Parameters
+        ----------
+        rows : array-like of int, optional
+            Which training rows; default all.
+        norm : {"loss", "parameters"}, default="loss"
+            As for :meth:`relative_influence`.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,)
+        """
+        if norm not in ("loss", "parameters"):
+            raise ValueError(f"norm={norm!r} is not one of 'loss', 'parameters'")
+        check_is_fitted(self)
+        if self._shards is not None:
+            raise TypeError("row norms need all training rows at once: compute them")
+        rows = self._check_rows(np.arange(self.n_rows_) if rows is None else rows)
+        if norm == "loss":
+            self._check_curvature()
+        sizes = self._lengths_in_loss if norm == "loss" else self._lengths
+        parts = [sizes(part) for part in self.effects_.row_blocks(rows)]
+        return np.concatenate([np.empty(0), *parts])
+
+    def _lengths(self, rows):
+        moved = self.objective_.public_parameters(self.effects_.parameters(rows))
+        return np.linalg.norm(moved, axis=1)
+
+    def _lengths_in_loss(self, rows):
+        moved = self.effects_.parameters(rows)
+        if self.method_.first_order:  # what the solver inverted, its damping included
+            pushed = self.effects_.gradients.block(rows)
+        else:
+            pushed = self.objective_.hessian_product(moved.T).T
+        squares = (moved * pushed).sum(axis=1)
+        if (squares < -1e-12 * np.abs(moved * pushed).sum(axis=1)).any():
+            raise ValueError(
+                "the curvature is indefinite, so a row's change has no length in it; use a solver "
+                "with curvature='gauss_newton', or norm='parameters'"
+            )
+        return np.sqrt(np.maximum(squares, 0.0))
+
+    def _check_curvature(self):
+        if not self.method_.uses_solver:
+            raise ValueError(
+                f"norm='loss' needs the curvature, and method {type(self.method_).__name__} uses "
+                "none; use norm='parameters', or method='influence'"
+            )
+        known = type(self.objective_).hessian_product is not Objective.hessian_product
+        if isinstance(self.solver_, System) or not (known or self.method_.first_order):
+            raise TypeError(
+                f"norm='loss' needs a Hessian, and {type(self.objective_).__name__} has none; use "
+                "norm='parameters'"
+            )
+        if self._stacked:
+            raise ValueError(
+                "norm='loss' is of the last step's parameters, and here the earlier steps move "
+                "too; use norm='parameters', or preprocessing='frozen'"
+            )
