@@ -57,28 +57,34 @@ def _processor():
 
 
 # -- ours ------------------------------------------------------------------------------------
+def skorch_net(problem):
+    """The problem's net as skorch would have trained it."""
+    from skorch import NeuralNetClassifier, NeuralNetRegressor
+
+    classifies = problem.task == "classification"
+    options = {"criterion": torch.nn.CrossEntropyLoss} if classifies else {}
+    return (NeuralNetClassifier if classifies else NeuralNetRegressor)(
+        lambda: problem.module(),
+        optimizer=torch.optim.Adam,
+        optimizer__weight_decay=problem.wd,
+        train_split=None,
+        batch_size=-1,
+        verbose=0,
+        **options,
+    ).initialize()
+
+
 def ours(solver):
     """A frozen skorch net in an InfluenceExplainer."""
 
     def run(problem):
         from sklearn.frozen import FrozenEstimator
-        from skorch import NeuralNetClassifier, NeuralNetRegressor
 
         import skinfluence.objectives.net_sources  # as rivals are imported by now
         import skinfluence.objectives.neural_newton  # noqa: F401
         from skinfluence import InfluenceExplainer
 
-        classifies = problem.task == "classification"
-        options = {"criterion": torch.nn.CrossEntropyLoss} if classifies else {}
-        net = (NeuralNetClassifier if classifies else NeuralNetRegressor)(
-            lambda: problem.module(),
-            optimizer=torch.optim.Adam,
-            optimizer__weight_decay=problem.wd,
-            train_split=None,
-            batch_size=-1,
-            verbose=0,
-            **options,
-        ).initialize()
+        net = skorch_net(problem)
         explainer = InfluenceExplainer(FrozenEstimator(net), solver=solver())
         arrays = [part.numpy() for part in (problem.X, problem.y, problem.Xq, problem.yq)]
         with Meter() as meter:

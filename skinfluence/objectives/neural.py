@@ -51,6 +51,7 @@ Imported only when a net comes in.
 import copy
 import fnmatch
 import warnings
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -59,6 +60,7 @@ from .._blocks import block_length, blocks, index_blocks
 from .base import Objective, relative_noise
 from .net_dropout import leave_out
 from .net_layers import Recorder, find_layers
+from .net_leverage import leverage_damping
 from .net_queries import CHUNK_SHARE, NeuralQueries, NeuralRows, lift
 
 with warnings.catch_warnings():  # of torch's own, at the first product in forward mode
@@ -218,15 +220,26 @@ class NeuralObjective(Objective):
 
     def weighted_gradient(self):
         """``∇F`` at the fit, float64."""
-        total = self.penalty_gradient
+        return self.penalty_gradient + self.total_pull(self.slopes[None])[:, 0]
+
+    def total_pull(self, C):
+        """``Σ_i J_i' c_i`` over the trained rows, float64 (n_params, m), for ``C`` (m, n, K)."""
+        total = np.zeros((self.n_params, len(C)))
         for rows in self.row_blocks():
             x, _ = self.source.batch(rows)
-            slopes = self.slopes[torch.as_tensor(rows, device=self.device)]
+            part = C[:, torch.as_tensor(rows, device=self.device)]
             flat = self.flat.detach().requires_grad_()
             with torch.enable_grad():
-                part = torch.autograd.grad((self.outputs_at(flat, x) * slopes).sum(), flat)[0]
-            total = total + self.to_numpy(part)
+                Z = self.outputs_at(flat, x)
+            for k, c in enumerate(part):
+                pulled = torch.autograd.grad(Z, flat, c, retain_graph=True)[0]
+                total[:, k] += self.to_numpy(pulled)
         return total
+
+    @cached_property
+    def leverage_damping(self):
+        """See :func:`~skinfluence.objectives.net_leverage.leverage_damping`."""
+        return leverage_damping(self)
 
     def loss_gradients(self):
         """:class:`~skinfluence.gradients.Rows` of ``w_i ∇ℓ_i`` alone."""
@@ -260,6 +273,7 @@ class NeuralObjective(Objective):
 
     def _with_source(self, source):
         other = copy.copy(self)
+        vars(other).pop("leverage_damping", None)
         other.source = source
         other._select(self.names)
         other._layers, other.uncovered = find_layers(source.module, other.slices)

@@ -11,6 +11,7 @@ from .._blocks import block_length, blocks
 from .base import Solver
 
 CURVATURES = ("gauss_newton", "hessian", "fisher", "empirical_fisher")
+GAUSS_NEWTON = ("gauss_newton", "fisher")
 _REPORT_LOCK = Lock()  # blocks of right sides may be solved in several threads
 
 
@@ -24,6 +25,9 @@ class DampedSolver(Solver):
 
     # True where the solver divides by penalty + damping: then neither may vanish together.
     needs_positive_diagonal = False
+    # False where the approximation itself keeps rows from fitting themselves (Kronecker factors,
+    # a diagonal): more damping makes these no better.
+    inverts_curvature = True
     # True where right sides in single precision stay so: solvers that work in the net's dtype.
     keeps_single = False
 
@@ -67,7 +71,11 @@ class DampedSolver(Solver):
 
     def _set_damping(self):
         self.damping_ = resolve_damping(
-            self.damping, self._objective, self._product, self.needs_positive_diagonal
+            self.damping,
+            self._objective,
+            self._product,
+            self.needs_positive_diagonal,
+            self.inverts_curvature and getattr(self, "curvature", None) in GAUSS_NEWTON,
         )
         self.report_ = self.report_ | {"damping": self.damping_}
 
@@ -204,17 +212,20 @@ def divide(a, b):
 
 
 # -- the damping -----------------------------------------------------------------------------
-def resolve_damping(damping, objective, product, positive):
+def resolve_damping(damping, objective, product, positive, inverts):
     """The number ``λ`` that is added to the curvature, in the units of ``F``.
 
     ``"auto"`` adds nothing where the objective's own penalty holds every parameter, or where its
-    minimum is unique and the solver can do without; else a tenth of the mean curvature.
+    minimum is unique and the solver can do without; else a tenth of the mean curvature. A solver
+    that ``inverts`` a net's Gauss-Newton matrix adds at least what keeps the mean leverage of
+    the rows at 0.2 (:func:`~skinfluence.objectives.net_leverage.leverage_damping`).
     """
     if isinstance(damping, str) and damping == "auto":
         held = penalty_diagonal(objective).min(initial=np.inf) > 0
+        needed = getattr(objective, "leverage_damping", 0.0) if inverts else 0.0
         if held or (objective.strictly_convex and not positive):
-            return 0.0
-        return 0.1 * mean_curvature(product, objective.n_params)
+            return needed
+        return max(needed, 0.1 * mean_curvature(product, objective.n_params))
     if not isinstance(damping, numbers.Real) or not 0 <= damping < np.inf:
         raise ValueError(f"damping={damping!r} must be 'auto' or a finite number of at least 0")
     if damping == 0 and positive and penalty_diagonal(objective).min(initial=np.inf) <= 0:

@@ -121,12 +121,13 @@ class Direct(Solver):
         self._net = PrimalNet(objective, kind) if primal else DualNet(objective, kind, self.drop)
 
     def _factorise(self):
-        from .damped import curvature_operator, resolve_damping
+        from .damped import GAUSS_NEWTON, curvature_operator, resolve_damping
 
         objective = self._objective
         if hasattr(self, "_net"):
             product = curvature_operator(objective, self._kind)
-            self.damping_ = resolve_damping(self.damping, objective, product, False)
+            inverts = self._kind in GAUSS_NEWTON
+            self.damping_ = resolve_damping(self.damping, objective, product, False, inverts)
             self.report_ = {"form": [self._net.form], "damping": self.damping_}
             self.report_ |= self._net.factorise(self.damping_)
             return
