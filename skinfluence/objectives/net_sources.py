@@ -36,7 +36,7 @@ class SkorchSource:
     def __init__(self, net, X, y, dtype=None):
         _check_fitted(net)
         self.net, self.X, self.y = net, X, y
-        self.device = torch.device(net.device)
+        self.device = _device(net)
         self._copy(net, dtype)
         self.state = {
             **{name: p.detach() for name, p in self.module.named_parameters()},
@@ -198,7 +198,7 @@ class SkorchSource:
 
     def _without_row_weights(self, raw, Z, y, x):
         """Losses of a ``get_loss`` that reads weights from the inputs, weights taken out."""
-        other = torch.randn(Z.shape, generator=torch.Generator().manual_seed(0)).to(Z)
+        other = _draw(Z.shape).to(Z)
         for loss in known_losses(Z, y):
             here = self._own_losses(raw, y, x) / loss.value(Z, y)
             there = self._own_losses(other.reshape(raw.shape), y, x) / loss.value(other, y)
@@ -218,7 +218,7 @@ class SkorchSource:
             rows = np.arange(start, min(start + 256, len(out)))
             x, y = self.batch(rows)
             with torch.no_grad():
-                Z = torch.randn(len(rows), *self._output_shape).to(self.device, self.dtype)
+                Z = _draw((len(rows), *self._output_shape)).to(self.device, self.dtype)
                 plain = self.loss.value(Z.reshape(len(rows), -1), y)
                 out[rows] = (self._own_losses(Z, y, x) / plain).double().cpu().numpy()
         return out
@@ -324,6 +324,18 @@ def _with_aliases(module, state):
     first = {id(p): name for name, p in module.named_parameters()}
     shared = module.named_parameters(remove_duplicate=False)
     return {name: state[first[id(p)]] for name, p in shared} | dict(state)
+
+
+def _device(net):
+    """Where the net computes; with skorch's ``device=None``, where its module is."""
+    if net.device is not None:
+        return torch.device(net.device)
+    return next(net.module_.parameters()).device
+
+
+def _draw(shape):
+    """Random outputs to probe a loss with; the user's random state is left alone."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
 def _shallow(net):
