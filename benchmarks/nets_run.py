@@ -369,6 +369,7 @@ METHODS = {
     "KFAC": ours(solver("KFAC")),
     "direct (dual)": ours(solver("Direct", form="dual")),
     "diagonal": ours(solver("Diagonal")),
+    "identity": ours(solver("Identity")),
     "dense reference": dense,
     "gradient dot product": dot,
     "loss alone": loss_alone,

@@ -31,7 +31,8 @@ class ConjugateGradient(DampedSolver):
     damping : float or "auto", default="auto"
         Added to the curvature, in the units of the objective (a sum over rows). "auto" adds
         nothing where the objective's own penalty holds every parameter, else a tenth of the mean
-        curvature.
+        curvature; to a net's Gauss-Newton matrix at least what keeps the mean leverage of its
+        rows at 0.2 (see the user guide).
     curvature : {"gauss_newton", "hessian", "fisher", "empirical_fisher"}, default="gauss_newton"
         The Hessian of a net may be indefinite. A right side that meets a direction of negative
         curvature stops where it is, and a warning says how many did.
