@@ -171,6 +171,8 @@ class SkorchSource:
             if isinstance(raw, torch.Tensor):
                 self._output_shape = raw.shape[1:]
             Z = self.outputs(self.state, x)
+            if not bool(torch.isfinite(Z).all()):
+                raise ValueError("the net's outputs are not finite: did training diverge?")
             if not torch.equal(Z, self.outputs(self.state, x)):
                 raise ValueError(
                     "the module gives different outputs on two calls in eval mode: it draws random "
@@ -178,7 +180,7 @@ class SkorchSource:
                     "deterministic module"
                 )
             _check_independent(self, x, Z)
-            _check_shapes(raw, y)
+            _check_shapes(raw, y, self._twin.get_loss(raw, y, X=x, training=False))
             losses = self._own_losses(raw, y, x)
             weights = self._class_weights(y)
             if _is_distribution(raw) and isinstance(self._whole, torch.nn.NLLLoss):
@@ -412,8 +414,9 @@ def _take(x, rows):
     return [_take(part, rows) for part in x] if isinstance(x, list | tuple) else x[rows]
 
 
-def _check_shapes(raw, y):
-    if y.dtype.is_floating_point and y.ndim == 1 and raw.ndim == 2 and raw.shape[1] == 1:
+def _check_shapes(raw, y, values):
+    column = y.dtype.is_floating_point and y.ndim == 1 and raw.ndim == 2 and raw.shape[1] == 1
+    if column and values.ndim == 2 and len(raw) > 1:  # a get_loss of one's own may know better
         raise ValueError(
             f"y has shape {tuple(y.shape)} but the module's outputs {tuple(raw.shape)}: the loss "
             "broadcasts them to a square. Pass y.reshape(-1, 1), or squeeze the output"
