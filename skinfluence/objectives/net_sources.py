@@ -15,7 +15,7 @@ from skorch.dataset import Dataset
 from skorch.utils import to_tensor
 
 from .net_heads import known_losses, recognise
-from .net_training import batch_shares, trained_rows, weight_decay
+from .net_training import batch_shares, check_fitted, trained_rows, weight_decay
 from .rules import RemovalRule
 
 PROBE_ROWS = 32
@@ -34,7 +34,7 @@ class SkorchSource:
     """
 
     def __init__(self, net, X, y, dtype=None):
-        _check_fitted(net)
+        check_fitted(net)
         self.net, self.X, self.y = net, X, y
         self.device = _device(net)
         self._copy(net, dtype)
@@ -375,23 +375,6 @@ def _first_axis(x):
     if isinstance(x, Mapping):
         return {name: _first_axis(part) for name, part in x.items()}
     return [_first_axis(p) for p in x] if isinstance(x, list | tuple) else x[None]
-
-
-def _check_fitted(net):
-    if not getattr(net, "initialized_", False):
-        raise ValueError("the net is not fitted: call fit, or initialize and load_params, first")
-    needed = ("module_", "criterion_", "optimizer_")
-    missing = [name for name in needed if getattr(net, name, None) is None]
-    if missing:
-        raise ValueError(
-            f"the net has no {', '.join(missing)} (trim_for_prediction removes them): explain the "
-            "net before trimming it, its loss and weight decay are needed"
-        )
-    others = sorted(set(net._modules) - {"module"})
-    if others:
-        raise ValueError(f"the net has modules besides module_: {others}; only one is supported")
-    if any(True for _ in net.criterion_.parameters()):
-        raise ValueError("the criterion has trainable parameters; move them into the module")
 
 
 def _check_independent(source, x, Z):
