@@ -6,6 +6,7 @@ Imported only when a net comes in.
 """
 
 import copy
+import warnings
 from collections.abc import Mapping
 
 import numpy as np
@@ -180,7 +181,7 @@ class SkorchSource:
                     "deterministic module"
                 )
             _check_independent(self, x, Z)
-            _check_shapes(raw, y, self._twin.get_loss(raw, y, X=x, training=False))
+            _check_shapes(self._twin.get_loss, raw, y, x)
             losses = self._own_losses(raw, y, x)
             weights = self._class_weights(y)
             if _is_distribution(raw) and isinstance(self._whole, torch.nn.NLLLoss):
@@ -397,9 +398,14 @@ def _take(x, rows):
     return [_take(part, rows) for part in x] if isinstance(x, list | tuple) else x[rows]
 
 
-def _check_shapes(raw, y, values):
+def _check_shapes(get_loss, raw, y, x):
     column = y.dtype.is_floating_point and y.ndim == 1 and raw.ndim == 2 and raw.shape[1] == 1
-    if column and values.ndim == 2 and len(raw) > 1:  # a get_loss of one's own may know better
+    if not column or len(raw) < 2:
+        return
+    with warnings.catch_warnings():  # torch's own, of what is refused here
+        warnings.simplefilter("ignore", UserWarning)
+        values = get_loss(raw, y, X=x, training=False)
+    if values.ndim == 2:  # a get_loss of one's own may know better
         raise ValueError(
             f"y has shape {tuple(y.shape)} but the module's outputs {tuple(raw.shape)}: the loss "
             "broadcasts them to a square. Pass y.reshape(-1, 1), or squeeze the output"
