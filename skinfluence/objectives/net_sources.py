@@ -6,7 +6,6 @@ Imported only when a net comes in.
 """
 
 import copy
-import warnings
 from collections.abc import Mapping
 
 import numpy as np
@@ -15,8 +14,9 @@ from scipy import sparse
 from skorch.dataset import Dataset
 from skorch.utils import to_tensor
 
+from .net_checks import check_fitted, check_independent, check_shapes
 from .net_heads import known_losses, recognise
-from .net_training import batch_shares, check_fitted, trained_rows, weight_decay
+from .net_training import batch_shares, trained_rows, weight_decay
 from .rules import RemovalRule
 
 PROBE_ROWS = 32
@@ -180,8 +180,8 @@ class SkorchSource:
                     "numbers (dropout called without self.training?). Influence needs a "
                     "deterministic module"
                 )
-            _check_independent(self, x, Z)
-            _check_shapes(self._twin.get_loss, raw, y, x)
+            check_independent(self, x, Z)
+            check_shapes(self._twin.get_loss, raw, y, x)
             losses = self._own_losses(raw, y, x)
             weights = self._class_weights(y)
             if _is_distribution(raw) and isinstance(self._whole, torch.nn.NLLLoss):
@@ -376,40 +376,6 @@ def _first_axis(x):
     if isinstance(x, Mapping):
         return {name: _first_axis(part) for name, part in x.items()}
     return [_first_axis(p) for p in x] if isinstance(x, list | tuple) else x[None]
-
-
-def _check_independent(source, x, Z):
-    """Refuse modules whose outputs of a row depend on the other rows of the batch."""
-    if len(Z) < 2:
-        return
-    half = _take(x, slice(0, len(Z) // 2))
-    alone = source.outputs(source.state, half)
-    tolerance = 1e-3 if Z.dtype == torch.float32 else 1e-6
-    if not torch.allclose(alone, Z[: len(alone)], rtol=tolerance, atol=tolerance):
-        raise ValueError(
-            "the module's output of a row depends on the other rows of its batch, so losses are "
-            "not a sum over rows"
-        )
-
-
-def _take(x, rows):
-    if isinstance(x, Mapping):
-        return {name: _take(part, rows) for name, part in x.items()}
-    return [_take(part, rows) for part in x] if isinstance(x, list | tuple) else x[rows]
-
-
-def _check_shapes(get_loss, raw, y, x):
-    column = y.dtype.is_floating_point and y.ndim == 1 and raw.ndim == 2 and raw.shape[1] == 1
-    if not column or len(raw) < 2:
-        return
-    with warnings.catch_warnings():  # torch's own, of what is refused here
-        warnings.simplefilter("ignore", UserWarning)
-        values = get_loss(raw, y, X=x, training=False)
-    if values.ndim == 2:  # a get_loss of one's own may know better
-        raise ValueError(
-            f"y has shape {tuple(y.shape)} but the module's outputs {tuple(raw.shape)}: the loss "
-            "broadcasts them to a square. Pass y.reshape(-1, 1), or squeeze the output"
-        )
 
 
 def _is_distribution(raw):

@@ -14,24 +14,6 @@ COUPLED = {
 }
 
 
-def check_fitted(net):
-    """Refuse what was not trained by skorch alone, or lost what tells how."""
-    if not getattr(net, "initialized_", False):
-        raise ValueError("the net is not fitted: call fit, or initialize and load_params, first")
-    needed = ("module_", "criterion_", "optimizer_")
-    missing = [name for name in needed if getattr(net, name, None) is None]
-    if missing:
-        raise ValueError(
-            f"the net has no {', '.join(missing)} (trim_for_prediction removes them): explain the "
-            "net before trimming it, its loss and weight decay are needed"
-        )
-    others = sorted(set(net._modules) - {"module"})
-    if others:
-        raise ValueError(f"the net has modules besides module_: {others}; only one is supported")
-    if any(True for _ in net.criterion_.parameters()):
-        raise ValueError("the criterion has trainable parameters; move them into the module")
-
-
 def trained_rows(net, X, y):
     """Positions of the rows that skorch trained on; its validation split is the rest."""
     n = len(y)
