@@ -20,8 +20,9 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from skinfluence import InfluenceExplainer
 from skinfluence.methods import METHODS
 from skinfluence.objectives import objective_for
-from skinfluence.targets import TARGETS
 
+# of one query each; scalar targets are functions of these
+TARGETS = ("loss", "decision", "proba", "log_odds", "brier")
 N, M = 30, 8
 SMALL_NET = {"hidden_layer_sizes": (4,), "solver": "lbfgs", "alpha": 0.5, "random_state": 0}
 # Models whose constructor needs something, or whose default is large.

@@ -207,15 +207,19 @@ class Shards:
         import dask.array as da
 
         parts, lengths, dtype = self._queries(X, y)
+        self._check_scalar(parts, y)
         if target.scalar:
-            if len(parts) > 1:
-                raise ValueError("a scalar target needs its queries in one partition")
             return self.each_row(_scalar, parts[0])[None]
         pieces = [
             self.each_row(_influences, part, width=length, dtype=dtype).T
             for part, length in zip(parts, lengths, strict=True)
         ]
         return da.concatenate(pieces)
+
+    def _check_scalar(self, parts, y):
+        """A scalar of all queries is not made of those of its partitions."""
+        if len(parts) > 1 and resolve_target(self.explainer.target, y is not None).scalar:
+            raise ValueError("a scalar target needs its queries in one partition")
 
     def _queries(self, X, y, sample_weight=None):
         """Queries in pieces that are sent once, their lengths, and the dtype of the results."""
@@ -235,8 +239,9 @@ class Shards:
         check_top(k, by, len(self.rows))
         starts = np.cumsum([0, *self.rows.lengths[:-1]])
         find, merge = dask.delayed(_on_explainer), dask.delayed(_best)
-        found = []
-        for queries in self._queries(X, y)[0]:
+        found, pieces = [], self._queries(X, y)[0]
+        self._check_scalar(pieces, y)
+        for queries in pieces:
             tops = [
                 find(self.local, self.estimator, part, _top, (queries, k, by, int(start)))
                 for part, start in zip(self.rows.parts, starts, strict=True)
@@ -252,6 +257,7 @@ class Shards:
         import dask
 
         parts, lengths, _ = self._queries(X, y, sample_weight)
+        self._check_scalar(parts, y)
         if sample_weight is not None:
             lengths = dask.compute(*[dask.delayed(_total_weight)(part) for part in parts])
         shares = [

@@ -46,7 +46,7 @@ class GroupInfluence:
         (3, 2)
         """
         query, y = self._check_queries(X, y)
-        target = resolve_target(self.target, y is not None)
+        target = resolve_target(self.target, y is not None, X)
         method, effects = self._group_effects(method)
         bound = effects.bind_target(target, query, y)
         groups = self._check_groups(groups)
@@ -91,7 +91,5 @@ class GroupInfluence:
 
 def _joint(method, effects, bound, groups):
     if method.linear_target:
-        values = effects.joint_linearised(bound, groups)
-        return values.sum(axis=0, keepdims=True) if bound.target.scalar else values
-    values = bound.changes(effects.joint_outputs(bound.queries, groups))
-    return values[None] if bound.target.scalar else values
+        return effects.joint_linearised(bound, groups)
+    return bound.reevaluated(lambda queries: queries.joint_moved(effects, groups))

@@ -144,7 +144,7 @@ class MostInfluentialSet:
             goals = self._prediction_goals(X, y)
         else:
             query, y = self._check_queries(X, y)
-            target = resolve_target(self.target, y is not None)
+            target = resolve_target(self.target, y is not None, X)
             goals = [TargetGoal(target, query, y, self.objective_, sign)]
         if method == "amip":
             found = [self._amip(goal, size, bool(flip)) for goal in goals]

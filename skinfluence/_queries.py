@@ -45,8 +45,9 @@ class QueryInfluence(TransformerMixin):
             If the result is larger than the memory that is free and there is no ``out``.
         """
         query, y = self._check_queries(X, y)
-        target = resolve_target(self.target, y is not None)
-        if out is not None and _get_output_config("transform", self)["dense"] != "default":
+        target = resolve_target(self.target, y is not None, X)
+        plain = _get_output_config("transform", self)["dense"] == "default"
+        if out is not None and not plain:
             raise ValueError("out= takes plain arrays: use set_output(transform='default')")
         shape = (1 if target.scalar else query.shape[0], self.n_rows_)
         dtype = np.float64 if target.scalar else query.dtype
@@ -57,6 +58,8 @@ class QueryInfluence(TransformerMixin):
             else:
                 bound = self._bind(target, query, y, part)
             sink.done(part, self._all_rows(bound, sink.block(part)))
+        if target.scalar and not plain:  # its one row is not one of the queries'
+            return self._as_output(sink.result(), self.get_feature_names_out(), ["target"])
         return sink.result()
 
     def _fingerprint(self, target, X, y):
@@ -88,7 +91,7 @@ class QueryInfluence(TransformerMixin):
         """
         query, y = self._check_queries(X, y)
         check_top(k, by, self.n_rows_)
-        target = resolve_target(self.target, y is not None)
+        target = resolve_target(self.target, y is not None, X)
         sizes = None if relative is None else self.row_norms(norm=relative)
         parts = []
         for part in blocks(query.shape[0], self._query_block(query.shape[0])):
@@ -121,13 +124,19 @@ class QueryInfluence(TransformerMixin):
         ndarray of shape (n_train,)
         """
         query, y = self._check_queries(X, y)
-        target = resolve_target(self.target, y is not None)
+        target = resolve_target(self.target, y is not None, X)
         weights = _check_sample_weight(sample_weight, query, ensure_non_negative=True)
         if not weights.any():
             raise ValueError("every sample_weight is zero: the mean is not defined")
         weights = weights.astype(np.float64) / weights.sum()
         if target.scalar:
-            return self.transform(X, y)[0]
+            if sample_weight is not None:
+                raise ValueError(
+                    f"{type(target).__name__} is one number for all queries: there is no mean to "
+                    "weigh. Pass sample_weight=None, or Mean(target, mask=weights) as the target"
+                )
+            bound = self.effects_.bind_target(target, query, y)
+            return self._all_rows(bound, np.empty((1, self.n_rows_)))[0]
         total = np.zeros(self.n_rows_)
         pulled = 0.0
         for part in blocks(query.shape[0], self._query_block(query.shape[0])):

@@ -27,7 +27,7 @@ class BlockWalk:
         if self.method_.linear_target:
             adjoint = self.effects_.adjoint(bound.pullback())
             stored = out is not None and out.dtype == self._dtype
-            for rows in self._row_slices(n_queries, stored=stored):
+            for rows in self._row_slices(1 if bound.target.scalar else n_queries, stored=stored):
                 if stored:
                     self.effects_.linearised(adjoint, rows, out=out[:, rows])
                 else:
@@ -36,10 +36,11 @@ class BlockWalk:
 
         def work(rows):
             index = np.arange(rows.start, rows.stop)
-            values = bound.changes(self.effects_.outputs(bound.queries, index))
-            use(rows, values[None] if bound.target.scalar else values)
+            use(rows, bound.reevaluated(lambda queries: queries.moved(self.effects_, index)))
 
-        self._map_rows(work, self._row_slices(n_queries, in_cache=True))
+        # a scalar of all queries holds several arrays of their size at once
+        held = 3 * n_queries if bound.target.scalar else n_queries
+        self._map_rows(work, self._row_slices(held, in_cache=True))
 
     def _map_rows(self, work, pieces):
         """Do the pieces on every core where the method allows it, else one after the other."""

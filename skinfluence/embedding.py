@@ -132,7 +132,7 @@ class InfluenceEmbedding(TransformerMixin, BaseEstimator):
         refuse_dask(X, "an embedding")
         explainer = self.explainer_
         query, y = explainer._check_queries(X, y)
-        target = resolve_target(explainer.target, y is not None)
+        target = resolve_target(explainer.target, y is not None, X)
         length = query.shape[0] if target.scalar else explainer._query_block(query.shape[0])
         parts = []
         for part in blocks(query.shape[0], length):

@@ -6,17 +6,19 @@ import sys
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils import Bunch, check_random_state
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from ._archive import Archived
 from ._blocks import block_length, blocks
+from ._memorization import Memorization
 from ._partitions import refuse_dask
 from ._top import TopValues, check_top
 from ._unwrap import check_new_start
 from .perturbed import SCALES, Resampled, check_resampling, perturbed_copies
+from .targets import resolve_target
 
 
-class EnsembleExplainer(Archived, TransformerMixin, BaseEstimator):
+class EnsembleExplainer(Memorization, Archived, TransformerMixin, BaseEstimator):
     """Mean of the influences of several fits, for any method and solver.
 
     What a row does to one net depends on where its training started; the mean over nets is what
@@ -207,8 +209,10 @@ class EnsembleExplainer(Archived, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         check_top(k, by, self.n_rows_)
-        parts = []
-        for part in blocks(len(X), block_length(16 * self.n_rows_, share=1 / 8)):
+        parts, n = [], _num_samples(X)
+        scalar = resolve_target(self.explainer.target, y is not None, X).scalar
+        length = n if scalar else block_length(16 * self.n_rows_, share=1 / 8)
+        for part in blocks(n, length):
             values = self.transform(X[part], None if y is None else y[part])
             top = TopValues(len(values), k, by)
             top.update(slice(0, self.n_rows_), values)
@@ -237,6 +241,7 @@ class EnsembleExplainer(Archived, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         target : str or Target, default="loss"
+            As in :meth:`InfluenceExplainer.self_influence`.
 
         Returns
         -------

@@ -19,6 +19,8 @@ from ._distributed import fit_sharded, on_shards
 from ._effects import as_rows, bind
 from ._follow import follow, innermost, is_transformed
 from ._groups import GroupInfluence
+from ._inputs import InputInfluence
+from ._memorization import Memorization
 from ._memory import check_memory
 from ._most_influential import MostInfluentialSet
 from ._partitions import is_dask
@@ -40,9 +42,11 @@ HIGH_LEVERAGE = 0.9
 class InfluenceExplainer(
     RelativeInfluence,
     GroupInfluence,
+    InputInfluence,
     QueryInfluence,
     MostInfluentialSet,
     Unlearning,
+    Memorization,
     Archived,
     BlockWalk,
     RowChecks,
@@ -270,7 +274,9 @@ class InfluenceExplainer(
         Parameters
         ----------
         target : str or Target, default="loss"
-            What to evaluate at the row.
+            What to evaluate at the row. Probabilities and log-odds are those of the row's own
+            label: ``self_influence("proba")`` is its probability without the row minus with it,
+            and so mostly negative; :meth:`memorization` has the opposite sign.
 
         Returns
         -------
@@ -280,6 +286,7 @@ class InfluenceExplainer(
         target = resolve_target(target, True)
         if target.scalar:
             raise ValueError("self_influence needs a target of one row, not a scalar of all")
+        target = target.own() if hasattr(target, "own") else target
         out = np.empty(self.n_rows_)
 
         def work(rows):

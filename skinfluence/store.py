@@ -272,7 +272,7 @@ class GradientStore(BaseEstimator):
         check_is_fitted(self, "gradients_")
         explainer = self.explainer_
         query, y = explainer._check_queries(X, y)
-        target = resolve_target(explainer.target, y is not None)
+        target = resolve_target(explainer.target, y is not None, X)
         if target.scalar:
             parts = [slice(0, query.shape[0])]
         else:

@@ -22,7 +22,7 @@ from sklearn.svm import SVC, LinearSVC
 
 from skinfluence import InfluenceExplainer
 from skinfluence.model_selection import cross_val_predict
-from skinfluence.targets import Probability
+from skinfluence.targets import Mean, Probability
 
 Xb, yb = load_breast_cancer(return_X_y=True)
 Xb, yb = scale(Xb)[:400, :8], np.array(["no", "yes"])[yb[:400]]
@@ -287,3 +287,18 @@ def test_a_killed_worker_costs_its_tasks_only(tmp_path):
         by_refit,
         InfluenceExplainer(model, method="refit").fit(Xb[:60], yb[:60]).transform(Xb[:2], yb[:2]),
     )
+
+
+def test_a_scalar_of_all_queries_is_not_made_of_its_partitions():
+    model, X, y = MODELS["logistic"]
+    explainer = InfluenceExplainer(model.fit(X, y), target=Mean(Probability()))
+    local = InfluenceExplainer(FrozenEstimator(model), target=Mean(Probability())).fit(X, y)
+    explainer.fit(da.from_array(X, chunks=(150, 8)), da.from_array(y, chunks=150))
+    whole = local.transform(X[:40], y[:40])
+    assert_allclose(explainer.transform(X[:40], y[:40]).compute(), whole, rtol=1e-6, atol=1e-12)
+    mean = explainer.dataset_influence(X[:40], y[:40]).compute()
+    assert_allclose(mean, whole[0], rtol=1e-6, atol=1e-12)
+    pieces = da.from_array(X[:40], chunks=(10, 8)), da.from_array(y[:40], chunks=10)
+    for ask in (explainer.transform, explainer.dataset_influence, explainer.top_influences):
+        with pytest.raises(ValueError, match="one partition"):
+            ask(*pieces)

@@ -8,8 +8,14 @@ from sklearn.datasets import load_diabetes, load_iris
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import LeaveOneOut, cross_val_predict, cross_val_score
 
+from skinfluence import InfluenceExplainer
 from skinfluence.inference import InfinitesimalJackknife
-from skinfluence.inspection import InfluencePathDisplay, IntervalDisplay, LeaveOneOutDisplay
+from skinfluence.inspection import (
+    InfluencePathDisplay,
+    IntervalDisplay,
+    LeaveOneOutDisplay,
+    MemorizationDisplay,
+)
 
 X, Y = (part[:50] for part in load_diabetes(return_X_y=True))
 X = X * 20
@@ -76,3 +82,14 @@ def test_intervals_of_parameters_and_predictions():
     order = np.argsort(display.estimate)
     segments = display.bars_.lines[2][0].get_segments()
     assert_allclose([s[:, 1] for s in segments], display.interval[order])
+
+
+def test_memorization():
+    explainer = InfluenceExplainer(LogisticRegression()).fit(X, LABELS)
+    display = MemorizationDisplay.from_explainer(explainer, threshold=0.02)
+    values = explainer.memorization()
+    np.testing.assert_array_equal(display.memorization, values)
+    assert set(display.memorized) == set(np.flatnonzero(values >= 0.02))
+    assert (np.diff(values[display.memorized]) <= 0).all()
+    assert sum(bar.get_height() for bar in display.bars_) == len(values)
+    assert display.ax_.get_yscale() == "log"

@@ -4,6 +4,7 @@ from ._intervals import IntervalDisplay
 from ._leave_one_out import InfluencePathDisplay, LeaveOneOutDisplay
 from .detection_curve import DetectionCurveDisplay
 from .label_quality import LabelQualityDisplay
+from .memorization import MemorizationDisplay
 from .removal_curve import RemovalCurveDisplay
 from .top_influence import TopInfluenceDisplay
 
@@ -13,6 +14,7 @@ __all__ = [
     "IntervalDisplay",
     "LabelQualityDisplay",
     "LeaveOneOutDisplay",
+    "MemorizationDisplay",
     "RemovalCurveDisplay",
     "TopInfluenceDisplay",
 ]

@@ -118,8 +118,8 @@ class Effects:
         return (gradient * self.own_outputs(rows)).sum(axis=1)
 
     def joint_linearised(self, bound, groups):
-        """First-order change of the targets when each group goes: (m, g)."""
-        return np.einsum("mk,mgk->mg", bound.gradient(), self.joint_outputs(bound.queries, groups))
+        """First-order change of the targets when each group goes: (m, g), (1, g) if scalar."""
+        return bound.linearised(lambda queries: queries.joint_moved(self, groups))
 
     def error_bound(self, rows):
         """Rigorous bounds on ``‖θ̂ + parameters(rows) - θ_{-i}‖₂``: (b,).

@@ -81,6 +81,11 @@ class FirstOrderEffects(Effects):
             sums = [total - (len(g) - 1) * common for total, g in zip(sums, groups, strict=True)]
         return self.solver.solve(np.array(sums, dtype=np.float64).T).T
 
+    def joint_linearised(self, bound, groups):
+        """By the parameters of the groups."""
+        delta = self.joint_parameters(groups)
+        return bound.linearised(lambda queries: queries.linear_changes(delta))
+
     def adjoint(self, pulled):
         """One solve a query, in the dtype of the rows."""
         dtype = getattr(self.objective, "dtype", np.float64)

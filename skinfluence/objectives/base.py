@@ -71,6 +71,22 @@ class Objective:
         """Encoded targets of the training rows ``rows``."""
         raise NotImplementedError
 
+    def input_gradient(self, X, C):
+        """Cotangents ``C`` (m, n_outputs) of the outputs at float rows ``X``, back to the rows.
+
+        By central differences, column by column; shape of ``X``.
+        """
+        X = np.asarray(X, dtype=np.float64)
+        out = np.empty(X.shape)
+        for column in range(X.shape[1]):
+            step = 1e-5 * max(1e-3, np.abs(X[:, column]).max(initial=0.0))
+            moved = X.copy()
+            moved[:, column] += step
+            up = self.queries(moved).outputs
+            moved[:, column] -= 2 * step
+            out[:, column] = ((up - self.queries(moved).outputs) * C).sum(axis=1) / (2 * step)
+        return out
+
     # -- parameters ------------------------------------------------------------------------
     def public_parameters(self, delta):
         """Changes of parameters (b, n_params) in the units of the estimator's attributes."""
@@ -113,9 +129,25 @@ class Queries:
         """``J_q' c_q`` for each query: ``C`` of shape (m, n_outputs) to (m, n_params)."""
         raise NotImplementedError
 
+    def pullback_sum(self, C):
+        """:meth:`pullback` summed over the queries: (n_params,)."""
+        return self.pullback(C).sum(axis=0)
+
+    def moved(self, effects, rows):
+        """Change of the outputs when each row goes, by a method's effects: (m, b, n_outputs)."""
+        return effects.outputs(self, rows)
+
+    def joint_moved(self, effects, groups):
+        """As :meth:`moved`, each group going jointly."""
+        return effects.joint_outputs(self, groups)
+
     def changes(self, delta):
         """``outputs(θ̂ + δ) - outputs`` for ``delta`` of shape (b, n_params): (m, b, n_outputs)."""
         raise NotImplementedError
+
+    def linear_changes(self, delta):
+        """As :meth:`changes`, to first order where the two are told apart."""
+        return self.changes(delta)
 
     def paired_changes(self, delta):
         """As :meth:`changes`, query ``i`` with ``delta[i]`` only: (m, n_outputs)."""

@@ -105,6 +105,11 @@ class IndependentOutputs(Objective):
         """Queries of the parts."""
         return StackedQueries(self, [part.queries(X) for part in self.parts])
 
+    def input_gradient(self, X, C):
+        """Sum over the parts."""
+        pairs = zip(self.output_slices, self.parts, strict=True)
+        return sum(part.input_gradient(X, C[:, piece]) for piece, part in pairs)
+
     def training_queries(self, rows):
         """Training rows as queries."""
         return StackedQueries(self, [part.training_queries(rows) for part in self.parts])
@@ -169,6 +174,11 @@ class StackedQueries(Queries):
         """Side by side."""
         pairs = zip(self.objective.output_slices, self.parts, strict=True)
         return np.concatenate([part.pullback(C[:, piece]) for piece, part in pairs], axis=1)
+
+    def pullback_sum(self, C):
+        """Side by side."""
+        pairs = zip(self.objective.output_slices, self.parts, strict=True)
+        return np.concatenate([part.pullback_sum(C[:, piece]) for piece, part in pairs])
 
     def changes(self, delta):
         """Side by side."""

@@ -5,7 +5,7 @@ values) into what a target explains, and knows the derivative of each with respe
 """
 
 import numpy as np
-from scipy.special import expit, softmax
+from scipy.special import expit, log_expit, logsumexp, softmax
 from sklearn.utils.validation import column_or_1d
 
 from .losses import LogisticLoss, MultinomialLoss
@@ -56,9 +56,28 @@ class Head:
         """Class probabilities, shape ``(..., n_classes)``."""
         raise ValueError(self._no_probability())
 
+    def class_proba(self, Z, index):
+        """Probability of class ``index``, shape ``Z.shape[:-1]``."""
+        return _pick(self.proba(Z), index)
+
     def proba_gradient(self, Z, index):
         """Derivative of the probability of class ``index``, shape of ``Z``."""
         raise ValueError(self._no_probability())
+
+    def log_odds(self, Z, index):
+        """``log p - log(1 - p)`` of class ``index``."""
+        p = self.class_proba(Z, index)
+        if ((p <= 0) | (p >= 1)).any():
+            raise ValueError(
+                "a probability is 0 or 1, so its log-odds are infinite: use target='proba'"
+            )
+        return np.log(p) - np.log1p(-p)
+
+    def log_odds_gradient(self, Z, index):
+        """Derivative of :meth:`log_odds`, shape of ``Z``."""
+        self.log_odds(Z, index)  # refuses 0 and 1
+        p = self.class_proba(Z, index)[..., None]
+        return self.proba_gradient(Z, index) / (p * (1 - p))
 
     def explained_index(self, Z, y):
         """Which output ``decision`` and ``proba`` speak of, for encoded ``y`` (or None)."""
@@ -179,12 +198,30 @@ class BinaryHead(ClassifierHead):
         p = expit(Z)
         return np.concatenate([1 - p, p], axis=-1)
 
+    def class_proba(self, Z, index):
+        """``sigmoid(± z)``."""
+        return expit(self.log_odds(Z, index))
+
     def proba_gradient(self, Z, index):
         """``± p (1 - p)``."""
         if not self.has_probability:
             raise ValueError(self._no_probability())
         slope = expit(Z) * expit(-Z)
         return np.where(np.asarray(index)[..., None] == 1, slope, -slope)
+
+    def log_odds(self, Z, index):
+        """``± z``."""
+        return np.where(np.asarray(self._sigmoid_index(index)) == 1, 1.0, -1.0) * Z[..., 0]
+
+    def log_odds_gradient(self, Z, index):
+        """``± 1``."""
+        sign = np.where(np.asarray(self._sigmoid_index(index)) == 1, 1.0, -1.0)
+        return np.broadcast_to(sign[..., None], Z.shape).copy()
+
+    def _sigmoid_index(self, index):
+        if not self.has_probability:
+            raise ValueError(self._no_probability())
+        return index
 
     def decision_change(self, Z, dZ, index):
         """The change itself."""
@@ -243,6 +280,16 @@ class SoftmaxHead(MulticlassHead):
         P = softmax(Z, axis=-1)
         return _pick(P, index)[..., None] * (_onehot(P, index) - P)
 
+    def log_odds(self, Z, index):
+        """``z_c`` less the log-sum-exp of the others."""
+        self.proba(Z[:0])  # refuses outputs that are no logits
+        return _pick(Z, index) - logsumexp(_others(Z, index), axis=-1)
+
+    def log_odds_gradient(self, Z, index):
+        """1 at the class, minus the softmax of the others."""
+        self.proba(Z[:0])
+        return _onehot(Z, index) - softmax(_others(Z, index), axis=-1)
+
 
 class OneVsRestHead(MulticlassHead):
     """K independent binary problems, one a class; ``loss`` is the sum of their losses."""
@@ -273,6 +320,18 @@ class OneVsRestHead(MulticlassHead):
         slope = expit(Z) * expit(-Z)
         return slope / total * (_onehot(P, index) - _pick(P, index)[..., None])
 
+    def log_odds(self, Z, index):
+        """Log of the class's sigmoid over the sum of the others'."""
+        self.proba(Z[:0])
+        S = log_expit(Z)
+        return _pick(S, index) - logsumexp(_others(S, index), axis=-1)
+
+    def log_odds_gradient(self, Z, index):
+        """Derivative through the log-sigmoids."""
+        self.proba(Z[:0])
+        inner = _onehot(Z, index) - softmax(_others(log_expit(Z), index), axis=-1)
+        return inner * expit(-Z)
+
     def _each(self, function, Z, y):
         y = np.asarray(y)
         return [function(Z[..., [k]], (y == k).astype(np.intp)) for k in range(self.n_outputs)]
@@ -285,6 +344,11 @@ def _sortable(classes, y):
 def _pick(Z, index):
     index = np.broadcast_to(np.asarray(index), Z.shape[:-1])[..., None]
     return np.take_along_axis(Z, index, axis=-1)[..., 0]
+
+
+def _others(Z, index):
+    """``Z`` without the entry ``index`` of each row: minus infinity there."""
+    return np.where(_onehot(Z, index) == 1, -np.inf, Z)
 
 
 def _onehot(Z, index):

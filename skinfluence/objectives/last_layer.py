@@ -57,6 +57,10 @@ class LastLayerObjective(LinearObjective):
         """Features of the query rows."""
         return LinearQueries(self, Design(self._pass(X)[0], self.design.intercept))
 
+    def input_gradient(self, X, C):
+        """Refused: the rest of the net lies between."""
+        raise TypeError("the gradient in a net's input is known for objective='net' alone")
+
     @property
     def parameter_names(self):
         """``layer.weight[k, j]`` and ``layer.bias[k]``, output by output."""

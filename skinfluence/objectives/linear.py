@@ -449,6 +449,10 @@ class LinearObjective(Objective):
 
         return LinearQueries(self, Design(X, self.design.intercept))
 
+    def input_gradient(self, X, C):
+        """``C`` times the coefficients."""
+        return C @ self.coef[:, : X.shape[1]]
+
     def training_queries(self, rows):
         """Training rows as queries."""
         return LinearQueries(self, self.design.subset(rows), self.outputs[rows])
@@ -562,6 +566,10 @@ class LinearQueries(Queries):
     def pullback(self, C):
         """``c ⊗ x``."""
         return KroneckerRows(self.design, C).block(slice(None))
+
+    def pullback_sum(self, C):
+        """One product with the rows."""
+        return self.design.tdot(C).T.ravel()
 
     def changes(self, delta):
         """One matrix product in the dtype of the queries."""

@@ -117,6 +117,10 @@ class Neighbors(Objective):
         """Rows with their neighbours."""
         return NeighborQueries(self, X)
 
+    def input_gradient(self, X, C):
+        """Refused: the vote is constant between rows."""
+        raise TypeError("nearest neighbours have no gradient in the query: it is zero or jumps")
+
     def training_queries(self, rows):
         """Training rows as queries: each is its own nearest neighbour."""
         return NeighborQueries(self, self.X[rows])

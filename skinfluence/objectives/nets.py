@@ -46,8 +46,13 @@ class Net(BaseEstimator):
 
     def build(self, estimator, X, y, sample_weight=None):
         """The :class:`~skinfluence.objectives.neural.NeuralObjective` of a fitted estimator."""
-        # the others register methods for it
-        from . import neural, neural_newton, neural_second_order  # noqa: F401
+        # registers method="newton", "second_order", and derivatives in the rows
+        from . import (  # noqa: F401
+            neural,
+            neural_inputs,
+            neural_newton,
+            neural_second_order,
+        )
 
         return neural.NeuralObjective(
             self.source(estimator, X, y, sample_weight), self.parameters, self.residual

@@ -345,6 +345,16 @@ class NeuralObjective(NetCurvature, Objective):
         """Query rows."""
         return NeuralQueries(self, X)
 
+    def input_gradient(self, X, C):
+        """By one backward pass a block."""
+        out = []
+        for rows in self.row_blocks(rows=np.arange(X.shape[0])):
+            x = self.source.inputs(X[rows]).detach().requires_grad_()
+            with torch.enable_grad():
+                total = (self.outputs_at(self.flat, x) * self.to_torch(C[rows])).sum()
+                out.append(self.to_numpy(torch.autograd.grad(total, x)[0]))
+        return np.concatenate(out)
+
     def training_queries(self, rows):
         """Training rows as queries."""
         return NeuralQueries(self, self.source.X[rows], self.outputs[rows])

@@ -153,6 +153,13 @@ class StackedObjective(Objective):
         """Raw rows (a :class:`RawRows`) as queries."""
         return StackedQueries(self, X.rows)
 
+    def input_gradient(self, X, C):
+        """Refused: raw rows may be no numbers."""
+        raise TypeError(
+            "the gradient in a row before a pipeline's followed steps is not known: use "
+            "preprocessing='frozen', and the units of the last step"
+        )
+
     def training_queries(self, rows):
         """Training rows as queries: at query time, not in cross-fitted form."""
         return StackedQueries(self, _safe_indexing(self.chain.X, rows))

@@ -3,12 +3,16 @@
 import numpy as np
 from sklearn.base import BaseEstimator
 
+from .blocks import query_rows
+
 
 class Target(BaseEstimator):
     """Base class: a value for each query, and its derivative with respect to the outputs.
 
-    ``Z`` has shape (m, K), or (m, b, K) when it is asked for several removals at once; ``y`` and
-    ``index`` then have a second axis of length one.
+    A target of your own is a subclass with :meth:`value` and :meth:`gradient`, and the attributes
+    below. ``Z`` has shape (m, K), or (m, b, K) when it is asked for several removals at once;
+    ``y`` and what else :meth:`context` holds then have a second axis of length one. Targets can
+    be added, subtracted and multiplied by numbers.
 
     Attributes
     ----------
@@ -26,9 +30,8 @@ class Target(BaseEstimator):
         """A :class:`BoundTarget` for query rows ``X`` and raw targets ``y`` (or None)."""
         if self.needs_y and y is None:
             raise ValueError(f"target {type(self).__name__} needs the queries' y: pass y")
-        queries = objective.queries(X)
         encoded = None if y is None else objective.head.encode(y)
-        return self.bind_queries(objective, queries, encoded)
+        return self.bind_queries(objective, query_rows(objective, X), encoded)
 
     def bind_queries(self, objective, queries, y):
         """As :meth:`bind`, with queries and encoded targets at hand."""
@@ -49,6 +52,42 @@ class Target(BaseEstimator):
     def change(self, head, Z, dZ, *context):
         """``value(Z + dZ) - value(Z)``."""
         return self.value(head, Z + dZ, *context) - self.value(head, Z, *context)
+
+    def of_table(self, X):
+        """This target with what it names of a query table, such as a column, read from it."""
+        return self
+
+    def own(self):
+        """This target as a training row is asked about itself: of its own label."""
+        return self
+
+    # -- arithmetic ------------------------------------------------------------------------
+    def __add__(self, other):
+        return combined([(1.0, self), (1.0, other)])
+
+    def __sub__(self, other):
+        return combined([(1.0, self), (-1.0, other)])
+
+    def __rsub__(self, other):
+        return combined([(-1.0, self), (1.0, other)])
+
+    def __mul__(self, factor):
+        return combined([(factor, self)])
+
+    def __truediv__(self, divisor):
+        return combined([(1 / divisor, self)])
+
+    def __neg__(self):
+        return combined([(-1.0, self)])
+
+    __radd__, __rmul__ = __add__, __mul__
+
+
+def combined(terms):
+    """The sum of ``(factor, target)`` pairs."""
+    from .arithmetic import Combination  # it is itself a target
+
+    return Combination(terms)
 
 
 class BoundTarget:
@@ -78,5 +117,24 @@ class BoundTarget:
 
     def pullback(self):
         """Gradient with respect to the parameters: (m, n_params), or (1, n_params) if scalar."""
-        pulled = self.queries.pullback(self.gradient())
-        return pulled.sum(axis=0, keepdims=True) if self.target.scalar else pulled
+        gradient = self.gradient()
+        if self.target.scalar:
+            return self.queries.pullback_sum(gradient)[None]
+        return self.queries.pullback(gradient)
+
+    def pullback_sum(self, weights):
+        """Gradient of ``Σ_q weights_q t_q`` with respect to the parameters: (n_params,)."""
+        return self.queries.pullback_sum(np.asarray(weights)[:, None] * self.gradient())
+
+    def reevaluated(self, moves):
+        """Changes of the target where ``moves(queries)`` are the changed outputs (m, b, K).
+
+        Shape (m, b), or (1, b) if scalar.
+        """
+        values = self.changes(moves(self.queries))
+        return values[None] if self.target.scalar else values
+
+    def linearised(self, moves):
+        """As :meth:`reevaluated`, to first order in the change of the outputs."""
+        values = np.einsum("mk,mbk->mb", self.gradient(), moves(self.queries))
+        return values.sum(axis=0, keepdims=True) if self.target.scalar else values
