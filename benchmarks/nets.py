@@ -26,7 +26,7 @@ from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score
 
 HERE = Path(__file__).parent
-OURS = ["default", "EKFAC", "KFAC", "direct (dual)", "diagonal", "identity"]
+OURS = ["default", "default, leverage", "EKFAC", "KFAC", "direct (dual)", "diagonal", "identity"]
 PLAIN = ["dense reference", "gradient dot product", "loss alone"]
 RIVALS = {
     "kronfluence EKFAC": "kron",

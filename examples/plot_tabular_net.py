@@ -27,6 +27,7 @@ from skorch import NeuralNetRegressor
 from torch import nn
 
 from skinfluence import InfluenceExplainer
+from skinfluence.solvers import ConjugateGradient
 
 FAST = os.environ.get("SKINFLUENCE_FAST") == "1"
 
@@ -75,14 +76,15 @@ print(f"root mean squared error {np.sqrt((errors**2).mean()):.2f} l/100 km")
 # The cars behind a prediction
 # ----------------------------
 # The influence on the prediction is in litres, too: without the first car below, the net would
-# predict that much more. ``damping_`` is zero where the weight decay alone keeps the net
-# from fitting its rows one by one.
+# predict that much more. ``damping="leverage"`` adds what keeps the net from fitting its rows one
+# by one; it is zero where the weight decay alone does.
 
 worst = test[np.abs(errors).argmax()]
 torch.manual_seed(0)
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", UserWarning)  # the scaler stays as fitted
-    explainer = InfluenceExplainer(model, target="decision").fit(X[train], y[train])
+    solver = ConjugateGradient(damping="leverage")
+    explainer = InfluenceExplainer(model, solver=solver, target="decision").fit(X[train], y[train])
 print("solver", type(explainer.solver_).__name__, "damping", round(explainer.solver_.damping_, 2))
 
 influence = explainer.transform(X[[worst]])[0]

@@ -40,10 +40,11 @@ class GradientStore(BaseEstimator):
     ----------
     n_components : int, default=512
         Dimensions a layer.
-    damping : float or "auto", default="auto"
+    damping : float, "auto" or "leverage", default="auto"
         Added to the curvature. "auto" adds nothing where the penalty holds every parameter, else
-        a tenth of the mean curvature; to a net's Gauss-Newton matrix at least what keeps the mean
-        leverage of its rows at 0.2 (see the user guide).
+        a tenth of the mean curvature. "leverage" adds to a net's
+        Gauss-Newton matrix at least what keeps the mean leverage of its rows at 0.2: see the user
+        guide.
     curvature : {"gauss_newton", "hessian", "fisher", "empirical_fisher"}, default="gauss_newton"
         ``C``. An empirical Fisher matrix vanishes with the gradients of a converged net.
     folder : str or path, optional

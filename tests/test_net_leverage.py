@@ -1,4 +1,4 @@
-"""The mean leverage that damping="auto" keeps, against dense inverses."""
+"""The mean leverage that damping="leverage" keeps, against dense inverses."""
 
 import copy
 
@@ -71,7 +71,7 @@ def leverages(objective, C):
 
 
 @pytest.mark.parametrize("name", ["dense", "regression", "binary", "image", "words"])
-def test_auto_damping_keeps_the_mean_leverage(name):
+def test_damping_keeps_the_mean_leverage(name):
     net, X, y = fitted(name, n=60)
     objective = objective_for(net, X, y)
     C = Oracle(net, X, y).gauss_newton() + np.diag(objective.penalty)
@@ -84,9 +84,11 @@ def test_auto_damping_keeps_the_mean_leverage(name):
     else:
         assert leverages(objective, C).mean() < 1.2 * CEILING
     for solver in (Direct(), ConjugateGradient(), LiSSA()):
-        assert solver.fit(objective).damping_ == damping
-    for solver in (EKFAC(), Direct(curvature="hessian")):
         assert solver.fit(objective).damping_ == 0
+        assert solver.set_params(damping="leverage").fit(objective).damping_ == damping
+    for solver in (EKFAC("leverage"), Direct("leverage", curvature="hessian")):
+        with pytest.raises(ValueError, match="invert a net's Gauss-Newton matrix"):
+            solver.fit(objective)
 
 
 def test_probes_have_the_sum_of_leverages_as_their_mean():
@@ -129,7 +131,7 @@ def test_linear_models_are_not_damped():
     assert not is_linear(objective_for(net, X, y))
     head = Net(parameters="last").build(net, X, y)
     assert is_linear(head) and head.leverage_damping == 0
-    assert Direct().fit(head).damping_ == 0
+    assert Direct("leverage").fit(head).damping_ == 0
 
 
 def test_another_state_has_its_own_leverage():

@@ -171,7 +171,7 @@ def test_last_layer_of_a_skorch_net():
 # -- methods ---------------------------------------------------------------------------------------
 def test_newton_against_a_dense_solve():
     net, X, y = fitted("dense")
-    explainer = InfluenceExplainer(FrozenEstimator(net), method="newton", solver=Direct(0.0))
+    explainer = InfluenceExplainer(FrozenEstimator(net), method="newton", solver="direct")
     explainer.fit(X, y)
     objective, n = explainer.objective_, len(X)
     whole = Oracle(net, X, y).gauss_newton()
@@ -205,7 +205,7 @@ def test_jackknife_evaluates_the_moved_net():
 
 def test_residual_moves_on_to_the_optimum():
     net, X, y = fitted("dense")
-    options = {"method": "infinitesimal_jackknife", "solver": Direct(0.0)}
+    options = {"method": "infinitesimal_jackknife", "solver": "direct"}
     frozen = FrozenEstimator(net)
     plain = InfluenceExplainer(frozen, **options).fit(X, y)
     whole = InfluenceExplainer(frozen, objective=Net(residual=True), **options).fit(X, y)

@@ -21,7 +21,7 @@ from skinfluence.solvers import (
 from .cases.nets import Oracle, fitted
 
 NETS = ["dense", "regression", "image", "signal", "words", "tied"]
-DAMPINGS = [0.0, 0.3]
+DAMPINGS = ["auto", 0.3]
 
 
 @pytest.fixture(scope="module", params=NETS)
@@ -38,6 +38,7 @@ def case(request):
 
 
 def expected(C, V, damping):
+    damping = 0.0 if damping == "auto" else damping  # the nets' own weight decay
     return np.linalg.solve(C + damping * np.eye(len(C)), V)
 
 
@@ -72,9 +73,9 @@ def test_conjugate_gradients_on_weight_decay_alone():
     objective = objective_for(net, X, y)
     V = np.random.default_rng(0).normal(size=(objective.n_params, 3))
     C = Oracle(net, X, y).gauss_newton() + np.diag(objective.penalty)
-    solver = ConjugateGradient(1e-9, damping=0.0, max_iter=1000).fit(objective)
-    assert solver.report_["preconditioner"] == "EKFAC"
-    np.testing.assert_allclose(solver.solve(V), expected(C, V, 0.0), atol=1e-7)
+    solver = ConjugateGradient(1e-9, max_iter=1000).fit(objective)
+    assert solver.damping_ == 0 and solver.report_["preconditioner"] == "EKFAC"
+    np.testing.assert_allclose(solver.solve(V), expected(C, V, "auto"), atol=1e-7)
 
 
 def test_more_right_sides_than_parameters(case):
@@ -323,10 +324,10 @@ def test_damping_without_weight_decay():
     net, X, y = fitted("dense", optimizer__weight_decay=0.0)
     objective = objective_for(net, X, y)
     mean = objective.curvature_trace() / objective.n_params
-    for solver in (EKFAC(), Diagonal(), Direct(curvature="empirical_fisher")):
+    for solver in (Direct(), ConjugateGradient(), EKFAC(), Diagonal()):
         # the mean curvature by random signs: within a few of its standard errors
         assert solver.fit(objective).damping_ == pytest.approx(0.1 * mean, rel=0.3)
-    for solver in (Direct(), ConjugateGradient()):  # the mean leverage asks for more
+    for solver in (Direct("leverage"), ConjugateGradient(damping="leverage")):  # asks for more
         assert solver.fit(objective).damping_ == objective.leverage_damping > 0.2 * mean
     with pytest.raises(ValueError, match="damping"):
         Direct(0.0, form="dual").fit(objective)

@@ -216,18 +216,27 @@ def resolve_damping(damping, objective, product, positive, inverts):
     """The number ``λ`` that is added to the curvature, in the units of ``F``.
 
     ``"auto"`` adds nothing where the objective's own penalty holds every parameter, or where its
-    minimum is unique and the solver can do without; else a tenth of the mean curvature. A solver
-    that ``inverts`` a net's Gauss-Newton matrix adds at least what keeps the mean leverage of
-    the rows at 0.2 (:func:`~skinfluence.objectives.net_leverage.leverage_damping`).
+    minimum is unique and the solver can do without; else a tenth of the mean curvature.
+    ``"leverage"`` adds at least what keeps the mean leverage of a net's rows at 0.2
+    (:func:`~skinfluence.objectives.net_leverage.leverage_damping`); it is for solvers that
+    ``invert`` a Gauss-Newton matrix.
     """
-    if isinstance(damping, str) and damping == "auto":
+    if isinstance(damping, str) and damping in ("auto", "leverage"):
         held = penalty_diagonal(objective).min(initial=np.inf) > 0
-        needed = getattr(objective, "leverage_damping", 0.0) if inverts else 0.0
-        if held or (objective.strictly_convex and not positive):
-            return needed
-        return max(needed, 0.1 * mean_curvature(product, objective.n_params))
+        sure = held or (objective.strictly_convex and not positive)
+        least = 0.0 if sure else 0.1 * mean_curvature(product, objective.n_params)
+        if damping == "auto":
+            return least
+        if not inverts or not hasattr(objective, "leverage_damping"):
+            raise ValueError(
+                "damping='leverage' is for solvers that invert a net's Gauss-Newton matrix "
+                "('direct', 'cg', 'lissa', 'lanczos', 'nystrom'); use 'auto' or a number"
+            )
+        return max(least, objective.leverage_damping)
     if not isinstance(damping, numbers.Real) or not 0 <= damping < np.inf:
-        raise ValueError(f"damping={damping!r} must be 'auto' or a finite number of at least 0")
+        raise ValueError(
+            f"damping={damping!r} must be 'auto', 'leverage' or a finite number of at least 0"
+        )
     if damping == 0 and positive and penalty_diagonal(objective).min(initial=np.inf) <= 0:
         raise ValueError(
             "damping=0 leaves parameters without penalty nor damping, and this solver divides by "

@@ -16,11 +16,12 @@ class Direct(Solver):
 
     Parameters
     ----------
-    damping : float or "auto", default="auto"
+    damping : float, "auto" or "leverage", default="auto"
         ``λ``, in the units of the objective (a sum over rows). "auto" adds nothing to a convex
         model, nor to a net whose weight decay holds every parameter, else a tenth of the mean
-        curvature; to a net's Gauss-Newton matrix at least what keeps the mean leverage of its
-        rows at 0.2 (see the user guide).
+        curvature. "leverage" adds to a net's
+        Gauss-Newton matrix at least what keeps the mean leverage of its rows at 0.2: see the user
+        guide.
     curvature : {"auto", "hessian", "gauss_newton", "fisher", "empirical_fisher"}, default="auto"
         What ``H`` is. "auto" is the Hessian of a convex model, and the Gauss-Newton matrix of a
         net, whose Hessian may be indefinite: ``report_["n_negative"]`` then counts its negative
