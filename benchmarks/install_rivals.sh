@@ -12,7 +12,7 @@ install() {
     "$root/venv-$name/bin/pip" install -q torch==2.13.0 scikit-learn scipy "$@" ||
         echo "NOT INSTALLED: $name ($*)"
 }
-install curv curvlinops-for-pytorch==3.0.1
+install curv curvlinops-for-pytorch==3.0.1 skorch safetensors threadpoolctl narwhals
 install kron kronfluence==1.0.1
 install pydvl "pyDVL[influence]==0.10.0"
 install captum captum==0.9.0

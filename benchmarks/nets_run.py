@@ -57,28 +57,34 @@ def _processor():
 
 
 # -- ours ------------------------------------------------------------------------------------
+def skorch_net(problem):
+    """The problem's net as skorch would have trained it."""
+    from skorch import NeuralNetClassifier, NeuralNetRegressor
+
+    classifies = problem.task == "classification"
+    options = {"criterion": torch.nn.CrossEntropyLoss} if classifies else {}
+    return (NeuralNetClassifier if classifies else NeuralNetRegressor)(
+        lambda: problem.module(),
+        optimizer=torch.optim.Adam,
+        optimizer__weight_decay=problem.wd,
+        train_split=None,
+        batch_size=-1,
+        verbose=0,
+        **options,
+    ).initialize()
+
+
 def ours(solver):
     """A frozen skorch net in an InfluenceExplainer."""
 
     def run(problem):
         from sklearn.frozen import FrozenEstimator
-        from skorch import NeuralNetClassifier, NeuralNetRegressor
 
         import skinfluence.objectives.net_sources  # as rivals are imported by now
         import skinfluence.objectives.neural_newton  # noqa: F401
         from skinfluence import InfluenceExplainer
 
-        classifies = problem.task == "classification"
-        options = {"criterion": torch.nn.CrossEntropyLoss} if classifies else {}
-        net = (NeuralNetClassifier if classifies else NeuralNetRegressor)(
-            lambda: problem.module(),
-            optimizer=torch.optim.Adam,
-            optimizer__weight_decay=problem.wd,
-            train_split=None,
-            batch_size=-1,
-            verbose=0,
-            **options,
-        ).initialize()
+        net = skorch_net(problem)
         explainer = InfluenceExplainer(FrozenEstimator(net), solver=solver())
         arrays = [part.numpy() for part in (problem.X, problem.y, problem.Xq, problem.yq)]
         with Meter() as meter:
@@ -93,6 +99,13 @@ def ours(solver):
 def default():
     """The default of the package."""
     return "auto"
+
+
+def damped():
+    """The default, damped for nets that fit their rows one by one."""
+    from skinfluence.solvers import ConjugateGradient
+
+    return ConjugateGradient(damping="leverage")
 
 
 def solver(name, **options):
@@ -359,10 +372,12 @@ def captum(problem):
 
 METHODS = {
     "default": ours(default),
+    "default, leverage": ours(damped),
     "EKFAC": ours(solver("EKFAC")),
     "KFAC": ours(solver("KFAC")),
     "direct (dual)": ours(solver("Direct", form="dual")),
     "diagonal": ours(solver("Diagonal")),
+    "identity": ours(solver("Identity")),
     "dense reference": dense,
     "gradient dot product": dot,
     "loss alone": loss_alone,
@@ -376,7 +391,7 @@ METHODS = {
 
 
 # Self-influence of all rows is a solve a row, or a second dense fit, to these: left out.
-SLOW = {"default", "direct (dual)", "dense reference", "captum Arnoldi-100"}
+SLOW = {"default", "default, leverage", "direct (dual)", "dense reference", "captum Arnoldi-100"}
 
 
 def main(method, path, out):

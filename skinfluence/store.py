@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from ._blocks import block_length, blocks
 from ._top import TopValues, check_top
 from .solvers.damped import (
+    GAUSS_NEWTON,
     check_unrestricted,
     curvature_operator,
     layer_grids,
@@ -39,9 +40,11 @@ class GradientStore(BaseEstimator):
     ----------
     n_components : int, default=512
         Dimensions a layer.
-    damping : float or "auto", default="auto"
+    damping : float, "auto" or "leverage", default="auto"
         Added to the curvature. "auto" adds nothing where the penalty holds every parameter, else
-        a tenth of the mean curvature.
+        a tenth of the mean curvature. "leverage" adds to a net's
+        Gauss-Newton matrix at least what keeps the mean leverage of its rows at 0.2: see the user
+        guide.
     curvature : {"gauss_newton", "hessian", "fisher", "empirical_fisher"}, default="gauss_newton"
         ``C``. An empirical Fisher matrix vanishes with the gradients of a converged net.
     folder : str or path, optional
@@ -113,7 +116,8 @@ class GradientStore(BaseEstimator):
         objective = explainer.objective_
         check_unrestricted(objective, "GradientStore")
         product = curvature_operator(objective, self.curvature)
-        self.damping_ = resolve_damping(self.damping, objective, product, False)
+        inverts = self.curvature in GAUSS_NEWTON
+        self.damping_ = resolve_damping(self.damping, objective, product, False, inverts)
         self.explainer_ = explainer
         self._projection = Projection(objective, self.n_components, self.random_state)
         self.n_components_ = self._projection.n_components
@@ -175,7 +179,8 @@ class GradientStore(BaseEstimator):
         vars(other).update({k: v for k, v in vars(self).items() if k not in other.get_params()})
         objective = self.explainer_.objective_
         product = curvature_operator(objective, self.curvature)
-        other.damping_ = resolve_damping(damping, objective, product, False)
+        inverts = self.curvature in GAUSS_NEWTON
+        other.damping_ = resolve_damping(damping, objective, product, False, inverts)
         other._factorise()
         return other
 

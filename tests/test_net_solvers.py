@@ -327,6 +327,8 @@ def test_damping_without_weight_decay():
     for solver in (Direct(), ConjugateGradient(), EKFAC(), Diagonal()):
         # the mean curvature by random signs: within a few of its standard errors
         assert solver.fit(objective).damping_ == pytest.approx(0.1 * mean, rel=0.3)
+    for solver in (Direct("leverage"), ConjugateGradient(damping="leverage")):  # asks for more
+        assert solver.fit(objective).damping_ == objective.leverage_damping > 0.2 * mean
     with pytest.raises(ValueError, match="damping"):
         Direct(0.0, form="dual").fit(objective)
 

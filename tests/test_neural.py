@@ -380,3 +380,39 @@ def test_refused_splits_and_shapes():
         objective_for(regressor, X, X[:, 0])
     with pytest.raises(ValueError, match="is not fitted"):
         objective_for(NeuralNetClassifier(Dense), X, y)
+
+
+class ColumnLoss(NeuralNet):
+    """A loss that takes one-dimensional targets against the only column of outputs."""
+
+    def get_loss(self, y_pred, y_true, X=None, *args, **kwargs):
+        return nn.functional.huber_loss(y_pred[:, 0], y_true)
+
+
+def test_a_loss_of_ones_own_may_take_flat_targets():
+    X, y = rows("dense")
+    y = X[:, 0] ** 2
+    net = ColumnLoss(
+        Dense(K=1), criterion=nn.MSELoss, batch_size=-1, train_split=None, verbose=0, max_epochs=2
+    ).fit(X, y)
+    objective = objective_for(net, X, y)
+    error = objective.outputs[:, 0] - y
+    expected = np.where(np.abs(error) < 1, error, np.sign(error))
+    np.testing.assert_allclose(objective.slopes[:, 0], expected, atol=1e-12)
+
+
+def test_the_random_state_and_a_device_of_none_are_left_alone():
+    X, y = rows("dense")
+    options = {"criterion": nn.CrossEntropyLoss, "device": None, "verbose": 0, "max_epochs": 2}
+    net = NeuralNetClassifier(Dense(), batch_size=-1, train_split=None, **options).fit(X, y)
+    before = torch.get_rng_state()
+    assert objective_for(net, X, y).device == torch.device("cpu")
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_net_that_diverged_is_refused():
+    net, X, y = fitted("dense")
+    with torch.no_grad():
+        net.module_.last.bias.fill_(float("nan"))
+    with pytest.raises(ValueError, match="outputs are not finite: did training diverge"):
+        objective_for(net, X, y)

@@ -2,16 +2,20 @@
 
 Outputs ``Z`` have shape ``(b, K)``, targets ``y`` are what the net's own ``get_loss`` takes.
 ``columns`` gives ``L`` with ``L L' = ∇²ℓ``, one column at a time: with it the curvature of any
-loss is a sum of outer products. Imported only when a net comes in.
+loss is a sum of outer products. ``residual_column`` is the one of them along the slope ``r``,
+``r / √(r' (∇²ℓ)⁺ r)``, whatever its sign. Imported only when a net comes in.
 """
 
 import torch
+
+TINY = 1e-30  # keeps a quotient of zeros at zero, in single precision too
 
 
 class SoftmaxLoss:
     """Cross-entropy of the softmax of the outputs."""
 
     canonical = True
+    shift_invariant = True
 
     def value(self, Z, y):
         """Losses, (b,)."""
@@ -34,11 +38,18 @@ class SoftmaxLoss:
         root = P.sqrt()
         return torch.diag_embed(root).permute(1, 0, 2) - root.T[:, :, None] * P
 
+    def residual_column(self, Z, y):
+        """``r √(p_y / (1 - p_y))``."""
+        slope = self.gradient(Z, y)
+        missed = -slope.gather(1, y[:, None])
+        return slope * ((1 - missed).clamp_min(0) / missed.clamp_min(TINY)).sqrt()
+
 
 class LogisticLoss:
     """Log-loss of one output, ``y`` in {0, 1}."""
 
     canonical = True
+    shift_invariant = False
 
     def value(self, Z, y):
         """Losses, (b,)."""
@@ -58,11 +69,16 @@ class LogisticLoss:
         """``√(p (1 - p))``."""
         return (torch.sigmoid(Z) * torch.sigmoid(-Z)).sqrt()[None]
 
+    def residual_column(self, Z, y):
+        """The only one."""
+        return self.columns(Z, y)[0]
+
 
 class SquaredLoss:
     """``scale · ‖z - y‖²``."""
 
     canonical = True
+    shift_invariant = False
 
     def __init__(self, scale=1.0):
         self.scale = scale
@@ -85,6 +101,12 @@ class SquaredLoss:
         eye = torch.eye(K, dtype=Z.dtype, device=Z.device) * (2 * self.scale) ** 0.5
         return eye[:, None, :].expand(K, len(Z), K)
 
+    def residual_column(self, Z, y):
+        """``√(2 scale) r / ‖r‖``; any of them where the residual is zero."""
+        slope = self.gradient(Z, y)
+        slope = torch.where(slope.abs().sum(1, keepdim=True) > 0, slope, 1.0)
+        return (2 * self.scale) ** 0.5 * torch.nn.functional.normalize(slope, eps=TINY)
+
 
 class CustomLoss:
     """Any loss, through the net's own ``get_loss``; negative curvature in the outputs is cut off.
@@ -96,6 +118,7 @@ class CustomLoss:
     """
 
     canonical = False
+    shift_invariant = False
 
     def __init__(self, rows):
         self.rows = rows
@@ -114,6 +137,14 @@ class CustomLoss:
         """Scaled eigenvectors of the positive part of ``∇²ℓ``."""
         values, vectors = torch.linalg.eigh(self._hessian(Z, y))
         return (vectors * values.clamp_min(0).sqrt()[:, None, :]).permute(2, 0, 1)
+
+    def residual_column(self, Z, y):
+        """Along the part of the slope that has curvature."""
+        values, vectors = torch.linalg.eigh(self._hessian(Z, y))
+        curved = values > 1e-6 * values[:, -1:].clamp_min(TINY)
+        inner = torch.einsum("bik,bi->bk", vectors, self.gradient(Z, y)) * curved
+        size = (inner**2 / torch.where(curved, values, 1.0)).sum(1, keepdim=True)
+        return torch.einsum("bik,bk->bi", vectors, inner) / size.clamp_min(TINY).sqrt()
 
     def product(self, Z, y, U):
         """``(∇²ℓ)₊ u``."""

@@ -6,7 +6,6 @@ Imported only when a net comes in.
 """
 
 import copy
-import warnings
 from collections.abc import Mapping
 
 import numpy as np
@@ -15,15 +14,12 @@ from scipy import sparse
 from skorch.dataset import Dataset
 from skorch.utils import to_tensor
 
+from .net_checks import check_fitted, check_independent, check_shapes
 from .net_heads import known_losses, recognise
+from .net_training import batch_shares, trained_rows, weight_decay
 from .rules import RemovalRule
 
 PROBE_ROWS = 32
-# Optimizers whose weight_decay is the derivative of ½ wd ‖θ‖² added to that of the loss.
-COUPLED = {
-    *("SGD", "Adam", "Adamax", "NAdam", "RAdam", "Adagrad", "Adadelta", "RMSprop", "ASGD"),
-    *("LBFGS", "Rprop", "SparseAdam"),
-}
 
 
 class SkorchSource:
@@ -39,16 +35,16 @@ class SkorchSource:
     """
 
     def __init__(self, net, X, y, dtype=None):
-        _check_fitted(net)
+        check_fitted(net)
         self.net, self.X, self.y = net, X, y
-        self.device = torch.device(net.device)
+        self.device = _device(net)
         self._copy(net, dtype)
         self.state = {
             **{name: p.detach() for name, p in self.module.named_parameters()},
             **dict(self.module.named_buffers()),
         }
         self.logs_probabilities = False
-        self.trained = _trained_rows(net, X, y)
+        self.trained = trained_rows(net, X, y)
         self._probe()
         self._weigh()
 
@@ -176,14 +172,16 @@ class SkorchSource:
             if isinstance(raw, torch.Tensor):
                 self._output_shape = raw.shape[1:]
             Z = self.outputs(self.state, x)
+            if not bool(torch.isfinite(Z).all()):
+                raise ValueError("the net's outputs are not finite: did training diverge?")
             if not torch.equal(Z, self.outputs(self.state, x)):
                 raise ValueError(
                     "the module gives different outputs on two calls in eval mode: it draws random "
                     "numbers (dropout called without self.training?). Influence needs a "
                     "deterministic module"
                 )
-            _check_independent(self, x, Z)
-            _check_shapes(raw, y)
+            check_independent(self, x, Z)
+            check_shapes(self._twin.get_loss, raw, y, x)
             losses = self._own_losses(raw, y, x)
             weights = self._class_weights(y)
             if _is_distribution(raw) and isinstance(self._whole, torch.nn.NLLLoss):
@@ -203,7 +201,7 @@ class SkorchSource:
 
     def _without_row_weights(self, raw, Z, y, x):
         """Losses of a ``get_loss`` that reads weights from the inputs, weights taken out."""
-        other = torch.randn(Z.shape, generator=torch.Generator().manual_seed(0)).to(Z)
+        other = _draw(Z.shape).to(Z)
         for loss in known_losses(Z, y):
             here = self._own_losses(raw, y, x) / loss.value(Z, y)
             there = self._own_losses(other.reshape(raw.shape), y, x) / loss.value(other, y)
@@ -223,7 +221,7 @@ class SkorchSource:
             rows = np.arange(start, min(start + 256, len(out)))
             x, y = self.batch(rows)
             with torch.no_grad():
-                Z = torch.randn(len(rows), *self._output_shape).to(self.device, self.dtype)
+                Z = _draw((len(rows), *self._output_shape)).to(self.device, self.dtype)
                 plain = self.loss.value(Z.reshape(len(rows), -1), y)
                 out[rows] = (self._own_losses(Z, y, x) / plain).double().cpu().numpy()
         return out
@@ -282,7 +280,7 @@ class SkorchSource:
         used = np.zeros(n, dtype=bool)
         used[self.trained] = True
         factors = self._class_weights(self.targets(self.y)).double().cpu().numpy()
-        steps, shares = _batch_shares(self.net, len(self.trained))
+        steps, shares = batch_shares(self.net, len(self.trained))
         weights = np.zeros(n)
         weights[self.trained] = shares if self.form == "mean" else 1.0
         if self.form == "sum":
@@ -293,7 +291,7 @@ class SkorchSource:
         self.weights = self.weights * self._row_weights()
         scale = total if self.form == "mean" else float(steps)
         self.penalties = {
-            name: scale * decay for name, decay in _weight_decay(self.net, self._trainable).items()
+            name: scale * decay for name, decay in weight_decay(self.net, self._trainable).items()
         }
         self._scale, self.centers, self.held = scale, {}, {}
         proximity = getattr(self.net, "proximity_", None)
@@ -329,6 +327,18 @@ def _with_aliases(module, state):
     first = {id(p): name for name, p in module.named_parameters()}
     shared = module.named_parameters(remove_duplicate=False)
     return {name: state[first[id(p)]] for name, p in shared} | dict(state)
+
+
+def _device(net):
+    """Where the net computes; with skorch's ``device=None``, where its module is."""
+    if net.device is not None:
+        return torch.device(net.device)
+    return next(net.module_.parameters()).device
+
+
+def _draw(shape):
+    """Random outputs to probe a loss with; the user's random state is left alone."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
 def _shallow(net):
@@ -368,125 +378,8 @@ def _first_axis(x):
     return [_first_axis(p) for p in x] if isinstance(x, list | tuple) else x[None]
 
 
-def _check_fitted(net):
-    if not getattr(net, "initialized_", False):
-        raise ValueError("the net is not fitted: call fit, or initialize and load_params, first")
-    needed = ("module_", "criterion_", "optimizer_")
-    missing = [name for name in needed if getattr(net, name, None) is None]
-    if missing:
-        raise ValueError(
-            f"the net has no {', '.join(missing)} (trim_for_prediction removes them): explain the "
-            "net before trimming it, its loss and weight decay are needed"
-        )
-    others = sorted(set(net._modules) - {"module"})
-    if others:
-        raise ValueError(f"the net has modules besides module_: {others}; only one is supported")
-    if any(True for _ in net.criterion_.parameters()):
-        raise ValueError("the criterion has trainable parameters; move them into the module")
-
-
-def _check_independent(source, x, Z):
-    """Refuse modules whose outputs of a row depend on the other rows of the batch."""
-    if len(Z) < 2:
-        return
-    half = _take(x, slice(0, len(Z) // 2))
-    alone = source.outputs(source.state, half)
-    tolerance = 1e-3 if Z.dtype == torch.float32 else 1e-6
-    if not torch.allclose(alone, Z[: len(alone)], rtol=tolerance, atol=tolerance):
-        raise ValueError(
-            "the module's output of a row depends on the other rows of its batch, so losses are "
-            "not a sum over rows"
-        )
-
-
-def _take(x, rows):
-    if isinstance(x, Mapping):
-        return {name: _take(part, rows) for name, part in x.items()}
-    return [_take(part, rows) for part in x] if isinstance(x, list | tuple) else x[rows]
-
-
-def _check_shapes(raw, y):
-    if y.dtype.is_floating_point and y.ndim == 1 and raw.ndim == 2 and raw.shape[1] == 1:
-        raise ValueError(
-            f"y has shape {tuple(y.shape)} but the module's outputs {tuple(raw.shape)}: the loss "
-            "broadcasts them to a square. Pass y.reshape(-1, 1), or squeeze the output"
-        )
-
-
 def _is_distribution(raw):
     if raw.ndim != 2 or raw.shape[1] < 2:
         return False
     ones = torch.ones_like(raw[:, 0])
     return bool((raw >= 0).all()) and torch.allclose(raw.sum(1), ones, atol=1e-4)
-
-
-def _trained_rows(net, X, y):
-    """Positions of the rows that skorch trained on; its validation split is the rest."""
-    n = len(y)
-    if not net.train_split:
-        return np.arange(n)
-    split = net.train_split
-    drawn = getattr(split, "_is_float", lambda cv: False)(getattr(split, "cv", None))
-    if drawn and split.random_state is None:
-        raise ValueError(
-            "train_split draws a new validation set at each call, so the rows the net was trained "
-            "on are not known: give ValidSplit a random_state"
-        )
-    train, _ = net.get_split_datasets(X.data, y)
-    again, _ = net.get_split_datasets(X.data, y)
-    if not hasattr(train, "indices"):
-        if len(train) == n:
-            return np.arange(n)
-        raise ValueError(
-            "train_split returns a dataset that does not say which rows it holds; use "
-            "skorch.dataset.ValidSplit, or train_split=None"
-        )
-    if not np.array_equal(train.indices, again.indices):
-        raise ValueError("train_split gives another split at each call; fix its random_state")
-    return np.asarray(train.indices)
-
-
-def _batch_shares(net, n):
-    """Steps an epoch and the share of each trained row in them (mean 1).
-
-    Every step averages its own batch. Without shuffling, the rows of a last, smaller batch count
-    more at each epoch, and with ``drop_last`` they never count.
-    """
-    options = net.get_params_for("iterator_train")
-    size = options.get("batch_size", net.batch_size)
-    size = n if size == -1 or size is None else min(int(size), n)
-    drop = bool(options.get("drop_last", False))
-    steps = max(1, n // size if drop else -(-n // size))
-    if steps * size == n or options.get("shuffle") or options.get("sampler") is not None:
-        return steps, np.ones(n)
-    shares = np.zeros(n)
-    for start in range(0, steps * size, size):
-        shares[start : start + size] = 1 / len(shares[start : start + size])
-    return steps, shares * (n / steps if not drop else size)
-
-
-def _weight_decay(net, trainable):
-    """``weight_decay`` of each trainable parameter, by its name in the module."""
-    optimizer = net.optimizer_
-    names = {id(p): name for name, p in net.module_.named_parameters()}
-    decays, decoupled = {}, False
-    for group in optimizer.param_groups:
-        if group.get("maximize"):
-            raise ValueError("the optimizer maximises the loss; influence needs a minimum")
-        decay = float(group.get("weight_decay", 0.0) or 0.0)
-        known = type(optimizer).__name__ in COUPLED
-        if decay and (group.get("decoupled_weight_decay") or not known):
-            decoupled, decay = True, 0.0
-        for p in group["params"]:
-            name = names.get(id(p))
-            if name in trainable:
-                decays[name] = decay
-    if decoupled:
-        warnings.warn(
-            f"{type(optimizer).__name__} decays weights apart from the loss: that is the "
-            "derivative of no penalty, so the objective is taken without one, and the fit is not "
-            "stationary on it. Damping then comes from the solver (damping='auto').",
-            UserWarning,
-            stacklevel=2,
-        )
-    return decays

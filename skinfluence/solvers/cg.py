@@ -28,10 +28,12 @@ class ConjugateGradient(DampedSolver):
     tol : float, default=0.05
         Relative residual ``|v - (C + λ) x| / |v|`` at which a right side is done.
     max_iter : int, default=200
-    damping : float or "auto", default="auto"
+    damping : float, "auto" or "leverage", default="auto"
         Added to the curvature, in the units of the objective (a sum over rows). "auto" adds
         nothing where the objective's own penalty holds every parameter, else a tenth of the mean
-        curvature.
+        curvature. "leverage" adds to a net's
+        Gauss-Newton matrix at least what keeps the mean leverage of its rows at 0.2: see the user
+        guide.
     curvature : {"gauss_newton", "hessian", "fisher", "empirical_fisher"}, default="gauss_newton"
         The Hessian of a net may be indefinite. A right side that meets a direction of negative
         curvature stops where it is, and a warning says how many did.

@@ -11,6 +11,7 @@ from .._blocks import block_length, blocks
 from .base import Solver
 
 CURVATURES = ("gauss_newton", "hessian", "fisher", "empirical_fisher")
+GAUSS_NEWTON = ("gauss_newton", "fisher")
 _REPORT_LOCK = Lock()  # blocks of right sides may be solved in several threads
 
 
@@ -24,6 +25,9 @@ class DampedSolver(Solver):
 
     # True where the solver divides by penalty + damping: then neither may vanish together.
     needs_positive_diagonal = False
+    # False where the approximation itself keeps rows from fitting themselves (Kronecker factors,
+    # a diagonal): more damping makes these no better.
+    inverts_curvature = True
     # True where right sides in single precision stay so: solvers that work in the net's dtype.
     keeps_single = False
 
@@ -67,7 +71,11 @@ class DampedSolver(Solver):
 
     def _set_damping(self):
         self.damping_ = resolve_damping(
-            self.damping, self._objective, self._product, self.needs_positive_diagonal
+            self.damping,
+            self._objective,
+            self._product,
+            self.needs_positive_diagonal,
+            self.inverts_curvature and getattr(self, "curvature", None) in GAUSS_NEWTON,
         )
         self.report_ = self.report_ | {"damping": self.damping_}
 
@@ -204,19 +212,31 @@ def divide(a, b):
 
 
 # -- the damping -----------------------------------------------------------------------------
-def resolve_damping(damping, objective, product, positive):
+def resolve_damping(damping, objective, product, positive, inverts):
     """The number ``λ`` that is added to the curvature, in the units of ``F``.
 
     ``"auto"`` adds nothing where the objective's own penalty holds every parameter, or where its
     minimum is unique and the solver can do without; else a tenth of the mean curvature.
+    ``"leverage"`` adds at least what keeps the mean leverage of a net's rows at 0.2
+    (:func:`~skinfluence.objectives.net_leverage.leverage_damping`); it is for solvers that
+    ``invert`` a Gauss-Newton matrix.
     """
-    if isinstance(damping, str) and damping == "auto":
+    if isinstance(damping, str) and damping in ("auto", "leverage"):
         held = penalty_diagonal(objective).min(initial=np.inf) > 0
-        if held or (objective.strictly_convex and not positive):
-            return 0.0
-        return 0.1 * mean_curvature(product, objective.n_params)
+        sure = held or (objective.strictly_convex and not positive)
+        least = 0.0 if sure else 0.1 * mean_curvature(product, objective.n_params)
+        if damping == "auto":
+            return least
+        if not inverts or not hasattr(objective, "leverage_damping"):
+            raise ValueError(
+                "damping='leverage' is for solvers that invert a net's Gauss-Newton matrix "
+                "('direct', 'cg', 'lissa', 'lanczos', 'nystrom'); use 'auto' or a number"
+            )
+        return max(least, objective.leverage_damping)
     if not isinstance(damping, numbers.Real) or not 0 <= damping < np.inf:
-        raise ValueError(f"damping={damping!r} must be 'auto' or a finite number of at least 0")
+        raise ValueError(
+            f"damping={damping!r} must be 'auto', 'leverage' or a finite number of at least 0"
+        )
     if damping == 0 and positive and penalty_diagonal(objective).min(initial=np.inf) <= 0:
         raise ValueError(
             "damping=0 leaves parameters without penalty nor damping, and this solver divides by "

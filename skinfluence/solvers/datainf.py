@@ -62,6 +62,7 @@ class DataInf(DampedSolver):
     (3, 569)
     """
 
+    inverts_curvature = False
     needs_positive_diagonal = True
     # Below this departure from D⁻¹v the result is a dot product of gradients for any purpose.
     collapsed = 0.01
@@ -114,7 +115,7 @@ class DataInf(DampedSolver):
     def _resolve(self):
         """One damping, or one a layer when it follows the layer's gradients."""
         if self.damping != "auto" or self._penalty.min() > 0:
-            return resolve_damping(self.damping, self._objective, self._product, True)
+            return resolve_damping(self.damping, self._objective, self._product, True, False)
         means = []
         for _, layers, gradients, weights in self._pieces:
             sizes = self._row_sums(gradients, layers, np.ones(gradients.shape[1]))

@@ -38,6 +38,8 @@ class Diagonal(DampedSolver):
 
     needs_positive_diagonal = True
 
+    inverts_curvature = False
+
     def __init__(self, damping="auto", *, curvature="gauss_newton"):
         self.damping = damping
         self.curvature = curvature

@@ -16,10 +16,12 @@ class Direct(Solver):
 
     Parameters
     ----------
-    damping : float or "auto", default="auto"
+    damping : float, "auto" or "leverage", default="auto"
         ``λ``, in the units of the objective (a sum over rows). "auto" adds nothing to a convex
-        model, nor to a net whose weight decay holds every parameter; else a tenth of the mean
-        curvature.
+        model, nor to a net whose weight decay holds every parameter, else a tenth of the mean
+        curvature. "leverage" adds to a net's
+        Gauss-Newton matrix at least what keeps the mean leverage of its rows at 0.2: see the user
+        guide.
     curvature : {"auto", "hessian", "gauss_newton", "fisher", "empirical_fisher"}, default="auto"
         What ``H`` is. "auto" is the Hessian of a convex model, and the Gauss-Newton matrix of a
         net, whose Hessian may be indefinite: ``report_["n_negative"]`` then counts its negative
@@ -121,12 +123,13 @@ class Direct(Solver):
         self._net = PrimalNet(objective, kind) if primal else DualNet(objective, kind, self.drop)
 
     def _factorise(self):
-        from .damped import curvature_operator, resolve_damping
+        from .damped import GAUSS_NEWTON, curvature_operator, resolve_damping
 
         objective = self._objective
         if hasattr(self, "_net"):
             product = curvature_operator(objective, self._kind)
-            self.damping_ = resolve_damping(self.damping, objective, product, False)
+            inverts = self._kind in GAUSS_NEWTON
+            self.damping_ = resolve_damping(self.damping, objective, product, False, inverts)
             self.report_ = {"form": [self._net.form], "damping": self.damping_}
             self.report_ |= self._net.factorise(self.damping_)
             return

@@ -52,6 +52,7 @@ class KFAC(DampedSolver):
     KFAC(damping=0.1)
     """
 
+    inverts_curvature = False
     keeps_single = True
     corrected = False
 

@@ -24,9 +24,11 @@ class LiSSA(DampedSolver):
 
     Parameters
     ----------
-    damping : float or "auto", default="auto"
+    damping : float, "auto" or "leverage", default="auto"
         Added to the curvature. "auto" adds nothing where the objective's penalty or strict
-        convexity makes it definite, else a tenth of its mean eigenvalue.
+        convexity makes it definite, else a tenth of its mean eigenvalue. "leverage" adds to a net's
+        Gauss-Newton matrix at least what keeps the mean leverage of its rows at 0.2: see the user
+        guide.
     scale : float or "auto", default="auto"
         ``s``; "auto" is 1.05 times the largest eigenvalue, found by power iteration, plus the
         damping.

@@ -190,9 +190,11 @@ class Lanczos(LowRankPlusDiagonal):
         Eigenpairs to keep.
     n_iter : int, default=200
         Products with the curvature, one after the other.
-    damping : float or "auto", default="auto"
+    damping : float, "auto" or "leverage", default="auto"
         Added to the curvature. "auto" adds nothing where the penalty holds every parameter, else
-        a tenth of the mean curvature.
+        a tenth of the mean curvature. "leverage" adds to a net's
+        Gauss-Newton matrix at least what keeps the mean leverage of its rows at 0.2: see the user
+        guide.
     curvature : {"gauss_newton", "hessian", "fisher", "empirical_fisher"}, default="gauss_newton"
         Negative eigenvalues are dropped.
     random_state : int, RandomState or None, default=0
