@@ -274,14 +274,11 @@ def _suspects(detector, features, names, n_top, n_evidence):
 
 
 def suggestions(detector):
-    """Likeliest other label of every row and its probability (prediction and NaN)."""
-    y = detector._y
+    """Likeliest other label of every row and its held-out probability (prediction and NaN)."""
     if detector.classes_ is None:
-        return detector.predictions_, np.full(len(y), np.nan)
-    others = detector.predict_proba_.copy()
-    others[np.arange(len(y)), np.searchsorted(detector.classes_, y)] = -1
-    best = others.argmax(axis=1)
-    return detector.classes_[best], others[np.arange(len(y)), best]
+        return detector.likeliest_other_, np.full(len(detector._y), np.nan)
+    codes = np.searchsorted(detector.classes_, detector.likeliest_other_)
+    return detector.likeliest_other_, detector.predict_proba_[np.arange(len(codes)), codes]
 
 
 def own_probability(detector):

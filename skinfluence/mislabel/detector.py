@@ -17,16 +17,10 @@ from sklearn.utils.validation import (
 from .._progress import progress
 from . import explain as why
 from . import residuals as regression
+from .class_noise import fit_class_noise
 from .combine import COMBINE, member_weights, robust_likelihoods
 from .committee import default_committee
-from .noise import (
-    flag,
-    label_quality,
-    leave_out,
-    lowest,
-    noise_matrix,
-    spare_classes,
-)
+from .noise import flag, leave_out, lowest, spare_classes
 from .out_of_sample import HoldOut, in_columns, out_of_sample, predict_with, take
 from .verdict import Member, as_labels, named_members, takes_nan
 
@@ -34,10 +28,10 @@ from .verdict import Member, as_labels, named_members, takes_nan
 class MislabelDetector(BaseEstimator):
     """Find rows whose label or regression target is probably wrong.
 
-    Every row is judged by models that were not trained on it. Labels are ranked by the
-    probability that a committee of unlike models gives them, members that predict better
-    counting more; then the committee is trained again without the worst suspects, and judges
-    again. Closed forms stand in for refits: approximate leave-one-out for logistic, ridge and
+    Every row is judged by a committee of unlike models that were not trained on it, members that
+    predict better counting more; then the committee is trained again without the worst suspects,
+    and judges again. How often the labels of each class are wrong is estimated from the held-out
+    probabilities, and labels are ranked by the probability that they are right. Closed forms stand in for refits: approximate leave-one-out for logistic, ridge and
     kernel models, out-of-bag votes for forests, a lookup for neighbours; the rest is refitted in
     folds (three in the first round, five in the last).
 
@@ -49,9 +43,10 @@ class MislabelDetector(BaseEstimator):
         target). Preprocessing that does not see the labels (scalers, imputers, encoders) is
         fitted on all rows.
     contamination : "auto" or float in (0, 0.5], default="auto"
-        Share of rows to flag. "auto" flags a label when another class is at least twice as
-        likely, also relative to how frequent the classes are (less lightly where few labels are
-        doubtful), and a target that is off by more than 3.5 robust standard deviations.
+        Share of rows to flag. "auto" flags as many of the least probable labels as make the
+        expected F1 of the flags largest, besides those of which another class is three times as
+        likely by the held-out probabilities, also relative to how frequent the classes are; and
+        a target that is off by more than 3.5 robust standard deviations.
     n_rounds : int, default=2
         Rounds of judging; after the first, suspects are not trained on.
     combine : {"mean", "equal"}, default="mean"
@@ -65,22 +60,24 @@ class MislabelDetector(BaseEstimator):
     Attributes
     ----------
     label_quality_ : ndarray of shape (n,)
-        In [0, 1], low is bad. The held-out probability of the row's own label, less a quarter of
-        that of its strongest rival, scaled to [0, 1]; in regression the tail probability of the
-        row's residual.
+        In [0, 1], low is bad: the estimated probability that the label is right; in regression
+        the tail probability of the row's residual.
     is_mislabeled_ : ndarray of bool of shape (n,)
     ranking_ : ndarray of shape (n,)
         Row positions, most suspect first.
     suggested_labels_ : ndarray of shape (n,)
-        For flagged rows the likeliest class (the predicted value), for others their own label.
+        For flagged rows the likeliest other class (the predicted value), for others their own.
+    likeliest_other_ : ndarray of shape (n,)
+        The same for every row.
     predict_proba_ : ndarray of shape (n, K)
-        Held-out probabilities, columns as ``classes_``; absent in regression.
+        Held-out probabilities of labels as they are given, wrong ones included; columns as
+        ``classes_``; absent in regression.
     predictions_, residuals_ : ndarrays of shape (n,)
         Regression: held-out predictions and studentised residuals.
     contamination_ : float
-        Estimated share of wrong labels (share flagged).
+        Estimated share of wrong labels; in regression the share flagged.
     noise_matrix_ : ndarray of shape (K, K)
-        Row i, column j: share of the rows labelled ``classes_[i]`` that are taken to be of
+        Row i, column j: estimated share of the rows labelled ``classes_[i]`` that are of
         ``classes_[j]``; absent in regression.
     members_ : list of Member
         Name, fitted estimator, weight, how rows were held out.
@@ -99,9 +96,19 @@ class MislabelDetector(BaseEstimator):
     every table. The influence of a row on itself ranks worse than plain training loss: influence
     says *why* a row is suspect (:meth:`explain`), not *that* it is.
     Labels of a class with a single row cannot be confirmed: their quality is 0.
+    The rates of wrong labels are those of a model in which the labels of a class are wrong at
+    random, whatever the features. Labels that are wrong near the boundary between classes look to
+    it like classes that overlap: ``contamination_`` and ``noise_matrix_`` do not count them,
+    though the ranking and the flags find them as far as probabilities do.
 
     References
     ----------
+    Dawid, A. and Skene, A. (1979). Maximum likelihood estimation of observer error-rates using
+    the EM algorithm. JRSS C 28(1).
+
+    Bootkrajang, J. and Kabán, A. (2012). Label-noise robust logistic regression and its
+    applications. ECML PKDD.
+
     Northcutt, C., Jiang, L. and Chuang, I. (2021). Confident learning: estimating uncertainty in
     dataset labels. JAIR 70. https://arxiv.org/abs/1911.00068
 
@@ -177,8 +184,6 @@ class MislabelDetector(BaseEstimator):
             self._judge_targets(X, y, sample_weight)
         self.ranking_ = np.argsort(self.label_quality_, kind="stable")
         self.sample_indices_ = np.flatnonzero(~self.is_mislabeled_)
-        auto = isinstance(self.contamination, str)
-        self.contamination_ = float(self.is_mislabeled_.mean() if auto else self.contamination)
         return self
 
     def fit_predict(self, X, y, sample_weight=None):
@@ -343,37 +348,55 @@ class MislabelDetector(BaseEstimator):
             raise ValueError(
                 f"y has one class, {self.classes_[0]!r}: MislabelDetector needs at least 2 classes"
             )
+        present = self._learnable(codes, sample_weight)
         if pred_proba is not None:
             self.members_, self._judges = [], {}
-            self.predict_proba_ = self._check_proba(pred_proba, len(y), K)
+            proba, transition = self._check_proba(pred_proba, len(y), K), None
         else:
-            self.predict_proba_ = self._rounds_of_labels(X, y, codes, sample_weight)
-        self.label_quality_ = np.clip(label_quality(self.predict_proba_, codes), 0, 1)
-        self.is_mislabeled_ = flag(self.predict_proba_, codes, self.contamination)
-        likeliest = np.where(self.is_mislabeled_, self.predict_proba_.argmax(axis=1), codes)
-        self.suggested_labels_ = self.classes_[likeliest]
-        self.noise_matrix_ = noise_matrix(codes, likeliest, K)
+            proba, transition = self._rounds_of_labels(X, y, codes, sample_weight, present)
+        noise = fit_class_noise(proba[present], codes[present], transition)
+        posterior = noise.posterior(proba, codes)
+        own = np.arange(len(codes)), codes
+        posterior[own] *= proba[own] > 0  # nothing can confirm the only row of a class
+        self.predict_proba_, self.label_quality_ = proba, posterior[own].copy()
+        self.is_mislabeled_ = flag(self.label_quality_, proba, codes, self.contamination)
+        self.contamination_ = float(1 - self.label_quality_[present].mean())
+        counts = np.zeros((K, K))
+        np.add.at(counts, codes, posterior)
+        self.noise_matrix_ = counts / counts.sum(axis=1, keepdims=True)
+        posterior[own] = -1
+        self.likeliest_other_ = self.classes_[posterior.argmax(axis=1)]
+        self.suggested_labels_ = np.where(self.is_mislabeled_, self.likeliest_other_, self._y)
 
-    def _rounds_of_labels(self, X, y, codes, sample_weight):
-        """Held-out probabilities of the committee's last round."""
-        present = np.ones(len(y), bool) if sample_weight is None else sample_weight > 0
+    def _learnable(self, codes, sample_weight):
+        """Rows of positive weight, of classes of which another row is left to learn from."""
+        present = np.ones(len(codes), bool) if sample_weight is None else sample_weight > 0
         counts = np.bincount(codes[present], minlength=len(self.classes_))
-        present &= counts[codes] > 1  # a class of one row cannot be learned without that row
+        return present & (counts[codes] > 1)
+
+    def _rounds_of_labels(self, X, y, codes, sample_weight, present):
+        """Held-out probabilities over all rounds, and the rates of wrong labels in the first.
+
+        Later rounds see fewer wrong labels, chosen by these very models: weights and rates are
+        those of the first.
+        """
         if len(np.unique(codes[present])) < 2:
             raise ValueError("fewer than two classes have two rows (of positive weight)")
         keep, total = present, 0.0
         for number in range(self.n_rounds):
             members = self._fit_members(X, y, sample_weight, keep, number)
             proba = np.stack([held for _, held in members])
-            if number == 0:  # later rounds see fewer wrong labels, chosen by these very models
+            if number == 0:
                 weights = member_weights(self.combine, proba[:, keep, codes[keep]])
+                mean = np.tensordot(weights, proba, axes=1)
+                transition = fit_class_noise(mean[keep], codes[keep]).transition
             # later rounds count more: they were trained on fewer wrong labels
             total = total + (number + 1) * np.tensordot(weights, proba, axes=1)
             mean = total / ((number + 1) * (number + 2) / 2)
             suspect = present & leave_out(mean, codes)
-            keep = present & ~spare_classes(suspect, label_quality(mean, codes), codes)
+            keep = present & ~spare_classes(suspect, mean[np.arange(len(y)), codes], codes)
         self._note_weights(weights)
-        return mean
+        return mean, transition
 
     def _judge_targets(self, X, y, sample_weight):
         y = self._y = y.astype(np.float64)
@@ -394,6 +417,8 @@ class MislabelDetector(BaseEstimator):
         if not isinstance(self.contamination, str):
             wrong = lowest(quality, self.contamination)
         self.is_mislabeled_ = wrong
+        self.contamination_ = float(wrong.mean())
+        self.likeliest_other_ = mean
         self.suggested_labels_ = np.where(wrong, mean, y)
 
     def _fit_members(self, X, y, sample_weight, keep, number):
