@@ -31,7 +31,8 @@ from skinfluence.mislabel import (
 )
 from skinfluence.mislabel import committee as committee_module
 from skinfluence.mislabel.combine import member_weights
-from skinfluence.mislabel.out_of_sample import is_blind, spread_folds
+from skinfluence.mislabel.folds import spread_folds
+from skinfluence.mislabel.out_of_sample import is_blind
 
 LOGISTIC = LogisticRegression(C=0.1, max_iter=1000)
 
@@ -415,9 +416,7 @@ def test_as_many_rows_are_removed_as_are_estimated_to_be_wrong():
 def test_given_share_removes_the_flagged_rows():
     X, noisy, _, _ = flipped()
     model = CleanedClassifier(LOGISTIC, MislabelDetector(LOGISTIC, contamination=0.2))
-    np.testing.assert_array_equal(
-        model.fit(X, noisy).inlier_mask_, ~model.detector_.is_mislabeled_
-    )
+    np.testing.assert_array_equal(model.fit(X, noisy).inlier_mask_, ~model.detector_.is_mislabeled_)
     assert (~model.inlier_mask_).sum() == 60
 
 

@@ -11,7 +11,6 @@ from sklearn.svm import LinearSVC, LinearSVR
 
 from ..mislabel import MislabelDetector
 from ..mislabel.committee import _scaled, default_committee
-from ..mislabel.out_of_sample import own_outputs_without
 from .checks import Finding, high_leverage, table_warnings
 from .result import Audit, Neighbour, Suspect
 from .tables import UsageProblem, printable
@@ -300,7 +299,7 @@ def _scores(explainer, y, classify):
     """Fitted and leave-one-out score of the explaining model."""
     objective = explainer.objective_
     try:
-        outputs = own_outputs_without(objective)
+        outputs = explainer.effects_.left_out_outputs()
     except ValueError:  # a row of leverage one, or the only one of its class
         return {}
     if not classify:

@@ -8,8 +8,8 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from .._unwrap import fit_estimator
 from .detector import MislabelDetector
+from .fitting import take
 from .noise import lowest
-from .out_of_sample import take
 
 STRATEGIES = ("remove", "relabel", "reweight")
 
@@ -112,8 +112,9 @@ class CleanedClassifier(ClassifierMixin, _Cleaned):
     """A classifier trained without the labels that :class:`MislabelDetector` judges wrong.
 
     Suspects are as many of the least probable labels as are estimated to be wrong (the detector's
-    ``contamination_``), or, for a detector that is told a share, the rows it flags. Cleaning is part of ``fit``, so that in a Pipeline, in cross-validation and in a grid search
-    only training rows are cleaned; test rows never are.
+    ``contamination_``), or, for a detector that is told a share, the rows it flags. Cleaning is
+    part of ``fit``, so that in a Pipeline, in cross-validation and in a grid search only training
+    rows are cleaned; test rows never are.
 
     Parameters
     ----------
@@ -122,8 +123,8 @@ class CleanedClassifier(ClassifierMixin, _Cleaned):
     detector : MislabelDetector, optional
         Default ``MislabelDetector()``.
     strategy : {"remove", "relabel", "reweight"}, default="remove"
-        Leave suspects out; give them the likeliest other label; or weigh every row by its label quality
-        (the estimator must take ``sample_weight``).
+        Leave suspects out; give them the likeliest other label; or weigh every row by its label
+        quality (the estimator must take ``sample_weight``).
 
     Attributes
     ----------

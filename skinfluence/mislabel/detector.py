@@ -10,30 +10,32 @@ from sklearn.utils.validation import (
     _check_sample_weight,
     _num_samples,
     check_consistent_length,
-    check_is_fitted,
     validate_data,
 )
 
 from .._progress import progress
-from . import explain as why
 from . import residuals as regression
 from .class_noise import fit_class_noise
 from .combine import COMBINE, member_weights, robust_likelihoods
 from .committee import default_committee
+from .explain import Explains
+from .fitting import take
+from .held_out import HoldOut, in_columns, predict_with
 from .noise import flag, leave_out, lowest, spare_classes
-from .out_of_sample import HoldOut, in_columns, out_of_sample, predict_with, take
-from .verdict import Member, as_labels, named_members, takes_nan
+from .out_of_sample import out_of_sample
+from .verdict import Member, as_labels, checked_proba, named_members, takes_nan
 
 
-class MislabelDetector(BaseEstimator):
+class MislabelDetector(Explains, BaseEstimator):
     """Find rows whose label or regression target is probably wrong.
 
     Every row is judged by a committee of unlike models that were not trained on it, members that
     predict better counting more; then the committee is trained again without the worst suspects,
     and judges again. How often the labels of each class are wrong is estimated from the held-out
-    probabilities, and labels are ranked by the probability that they are right. Closed forms stand in for refits: approximate leave-one-out for logistic, ridge and
-    kernel models, out-of-bag votes for forests, a lookup for neighbours; the rest is refitted in
-    folds (three in the first round, five in the last).
+    probabilities, and labels are ranked by the probability that they are right. Closed forms stand
+    in for refits: approximate leave-one-out for logistic, ridge and kernel models, out-of-bag
+    votes for forests, a lookup for neighbours; the rest is refitted in folds (three in the first
+    round, five in the last).
 
     Parameters
     ----------
@@ -201,73 +203,6 @@ class MislabelDetector(BaseEstimator):
         self.fit(X, y)
         return take(X, self.sample_indices_), take(y, self.sample_indices_)
 
-    # -- why -------------------------------------------------------------------------------
-    def explain(self, rows=None, *, k=5):
-        """The rows that support and contradict each suspect's label.
-
-        Parameters
-        ----------
-        rows : array-like of int, optional
-            Row positions; default the flagged rows, most suspect first.
-        k : int, default=5
-            Supporting, and contradicting, rows to name for each.
-
-        Returns
-        -------
-        pandas.DataFrame
-            A line for each pair: ``row``, its ``label``, ``role`` ("supports" or "contradicts"),
-            ``rank``, ``other`` (a row), ``other_label``, and ``influence`` on the row's loss: its
-            loss had the other row not been there, minus its loss. Positive supports. The model is
-            the first member with an objective, else a logistic regression (ridge), fitted on
-            every row.
-        """
-        check_is_fitted(self)
-        rows = self._check_rows(rows)
-        if not isinstance(k, numbers.Integral) or k < 1:
-            raise ValueError(f"k={k!r} must be a positive integer")
-        columns = ("row", "label", "role", "rank", "other", "other_label", "influence")
-        if len(rows) == 0:
-            return why.as_dataframe({name: [] for name in columns})
-        found = why.evidence(self.explainer_, self._X, self._y, rows, k)
-        row, role, rank, other, influence = zip(*found, strict=True) if found else [[]] * 5
-        labels = self._y[list(row)], self._y[list(other)]
-        values = (row, labels[0], role, rank, other, labels[1], influence)
-        return why.as_dataframe(dict(zip(columns, values, strict=True)))
-
-    def removal_effect(self, X, y, *, rows=None):
-        """What removing all suspects would do, before anyone deletes anything.
-
-        Parameters
-        ----------
-        X, y
-            Validation rows.
-        rows : array-like of int, optional
-            Rows to remove jointly; default those flagged.
-
-        Returns
-        -------
-        Bunch
-            ``loss`` on the validation rows, ``loss_without``, ``loss_change``; ``coefficients``,
-            ``coefficients_change`` and ``parameter_names`` of the explaining model.
-        """
-        check_is_fitted(self)
-        rows = np.sort(self._check_rows(rows))
-        return why.removal_effect(self.explainer_, rows, X, np.asarray(y))
-
-    @property
-    def explainer_(self):
-        """The fitted :class:`~skinfluence.InfluenceExplainer` behind :meth:`explain`."""
-        check_is_fitted(self)
-        if self._explainer is None:
-            if self._X is None:
-                raise ValueError("the detector was fitted without X: nothing explains its rows")
-            found = why.explaining_member(self._judges)
-            if found is None:
-                K = None if self.classes_ is None else len(self.classes_)
-                found = "linear", default_committee(self._X, K, 0)["linear"]
-            self._explainer = why.explainer_of(found[1], self._X, self._y, self._sample_weight)
-        return self._explainer
-
     # -- checks ----------------------------------------------------------------------------
     def _check_options(self):
         if self.combine not in COMBINE:
@@ -328,19 +263,6 @@ class MislabelDetector(BaseEstimator):
             check_classification_targets(y)
         return kinds.pop()
 
-    def _check_rows(self, rows):
-        if rows is None:
-            return self.ranking_[self.is_mislabeled_[self.ranking_]]
-        rows = np.atleast_1d(np.asarray(rows))
-        n = len(self.label_quality_)
-        if rows.dtype == bool and rows.shape == (n,):
-            return np.flatnonzero(rows)
-        if len(rows) == 0:
-            return rows.astype(np.intp)
-        if rows.ndim != 1 or rows.dtype.kind not in "iu" or rows.min() < 0 or rows.max() >= n:
-            raise ValueError(f"rows must be integer positions between 0 and {n - 1}")
-        return rows
-
     # -- judging ---------------------------------------------------------------------------
     def _judge_labels(self, X, y, codes, sample_weight, pred_proba):
         K = len(self.classes_)
@@ -351,7 +273,7 @@ class MislabelDetector(BaseEstimator):
         present = self._learnable(codes, sample_weight)
         if pred_proba is not None:
             self.members_, self._judges = [], {}
-            proba, transition = self._check_proba(pred_proba, len(y), K), None
+            proba, transition = checked_proba(pred_proba, len(y), K), None
         else:
             proba, transition = self._rounds_of_labels(X, y, codes, sample_weight, present)
         noise = fit_class_noise(proba[present], codes[present], transition)
@@ -466,16 +388,6 @@ class MislabelDetector(BaseEstimator):
         if not keep.all():
             out[~keep] = in_columns(held.predict_proba(take(X, ~keep)), known, self.classes_)
         return out
-
-    def _check_proba(self, proba, n, K):
-        proba = np.asarray(proba, dtype=np.float64)
-        if proba.shape != (n, K):
-            raise ValueError(f"pred_proba has shape {proba.shape}, but y has {n} rows, {K} classes")
-        if not np.isfinite(proba).all() or proba.min() < 0 or (proba.sum(axis=1) <= 0).any():
-            raise ValueError("pred_proba must hold finite, non-negative probabilities")
-        if np.abs(proba.sum(axis=1) - 1).max() > 1e-3:
-            raise ValueError("the rows of pred_proba must sum to one")
-        return proba
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
