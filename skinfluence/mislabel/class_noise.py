@@ -47,6 +47,14 @@ class ClassNoise:
         out = self.true_classes(proba) * self.transition[:, codes].T
         return out / out.sum(axis=1, keepdims=True)
 
+    def with_share(self, least, codes):
+        """The same with all rates of errors raised until a share ``least`` of labels is wrong."""
+        share = 1 - self.transition[codes, codes].mean()
+        errors = self.transition * (1 - np.eye(len(self.transition)))
+        errors *= max(1.0, least / share)
+        errors *= np.minimum(1, MOST_WRONG / np.maximum(errors.sum(axis=1), 1e-9))[:, None]
+        return ClassNoise(errors + np.diag(1 - errors.sum(axis=1)), self.power, self.offsets)
+
 
 def fit_class_noise(proba, codes, transition=None):
     """The :class:`ClassNoise` of largest likelihood, or none where it explains no more than none.

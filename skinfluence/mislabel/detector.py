@@ -21,9 +21,12 @@ from .committee import default_committee
 from .explain import Explains
 from .fitting import take
 from .held_out import HoldOut, in_columns, predict_with
-from .noise import flag, leave_out, lowest, spare_classes
+from .noise import flag, learnable, leave_out, lowest, spare_classes
 from .out_of_sample import out_of_sample
 from .verdict import Member, as_labels, checked_proba, named_members, takes_nan
+
+# Share of wrong labels that qualities allow for: were none found, all qualities would be one.
+LEAST_SHARE = 0.05
 
 
 class MislabelDetector(Explains, BaseEstimator):
@@ -62,8 +65,9 @@ class MislabelDetector(Explains, BaseEstimator):
     Attributes
     ----------
     label_quality_ : ndarray of shape (n,)
-        In [0, 1], low is bad: the estimated probability that the label is right; in regression
-        the tail probability of the row's residual.
+        In [0, 1], low is bad: the probability that the label is right at the estimated rates of
+        wrong labels, or at rates of the same proportions where fewer than 5 % are found to be
+        wrong; in regression the tail probability of the row's residual.
     is_mislabeled_ : ndarray of bool of shape (n,)
     ranking_ : ndarray of shape (n,)
         Row positions, most suspect first.
@@ -270,31 +274,30 @@ class MislabelDetector(Explains, BaseEstimator):
             raise ValueError(
                 f"y has one class, {self.classes_[0]!r}: MislabelDetector needs at least 2 classes"
             )
-        present = self._learnable(codes, sample_weight)
+        present = learnable(codes, sample_weight)
         if pred_proba is not None:
             self.members_, self._judges = [], {}
             proba, transition = checked_proba(pred_proba, len(y), K), None
         else:
             proba, transition = self._rounds_of_labels(X, y, codes, sample_weight, present)
         noise = fit_class_noise(proba[present], codes[present], transition)
-        posterior = noise.posterior(proba, codes)
         own = np.arange(len(codes)), codes
-        posterior[own] *= proba[own] > 0  # nothing can confirm the only row of a class
-        self.predict_proba_, self.label_quality_ = proba, posterior[own].copy()
-        self.is_mislabeled_ = flag(self.label_quality_, proba, codes, self.contamination)
-        self.contamination_ = float(1 - self.label_quality_[present].mean())
+        posterior = noise.posterior(proba, codes)
+        self.contamination_ = float(1 - posterior[own][present].mean())
         counts = np.zeros((K, K))
         np.add.at(counts, codes, posterior)
         self.noise_matrix_ = counts / counts.sum(axis=1, keepdims=True)
+        estimated = posterior[own]
+        posterior = noise.with_share(LEAST_SHARE, codes[present]).posterior(proba, codes)
+        posterior[own] *= proba[own] > 0  # nothing can confirm the only row of a class
+        self.predict_proba_, self.label_quality_ = proba, posterior[own].copy()
+        if isinstance(self.contamination, str):
+            self.is_mislabeled_ = flag(estimated, proba, codes)
+        else:
+            self.is_mislabeled_ = lowest(self.label_quality_, self.contamination)
         posterior[own] = -1
         self.likeliest_other_ = self.classes_[posterior.argmax(axis=1)]
         self.suggested_labels_ = np.where(self.is_mislabeled_, self.likeliest_other_, self._y)
-
-    def _learnable(self, codes, sample_weight):
-        """Rows of positive weight, of classes of which another row is left to learn from."""
-        present = np.ones(len(codes), bool) if sample_weight is None else sample_weight > 0
-        counts = np.bincount(codes[present], minlength=len(self.classes_))
-        return present & (counts[codes] > 1)
 
     def _rounds_of_labels(self, X, y, codes, sample_weight, present):
         """Held-out probabilities over all rounds, and the rates of wrong labels in the first.
@@ -355,7 +358,8 @@ class MislabelDetector(Explains, BaseEstimator):
         every = keep.all()
         rows, labels = (X, y) if every else (take(X, keep), y[keep])
         weight = sample_weight if every or sample_weight is None else sample_weight[keep]
-        options = HoldOut(self._n_folds(number), self.n_jobs, seed)
+        n_folds = 5 if number == self.n_rounds - 1 else 3  # fewer where only the last is prepared
+        options = HoldOut(n_folds, self.n_jobs, seed)
         label = f"round {number + 1} of {self.n_rounds}"
         found = []
         for name, estimator in progress(list(estimators.items()), label, self.verbose):
@@ -365,10 +369,6 @@ class MislabelDetector(Explains, BaseEstimator):
         self.members_ = [member for member, _ in found]
         self._judges = estimators
         return found
-
-    def _n_folds(self, number):
-        """Refits of a model without a closed form: fewer in rounds that only prepare the last."""
-        return 5 if number == self.n_rounds - 1 else 3
 
     def _note_weights(self, weights):
         for member, weight in zip(self.members_, weights, strict=True):

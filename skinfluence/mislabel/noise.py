@@ -10,20 +10,16 @@ LEFT_OUT_BELOW = 0.2
 LEAST_SUSPICION = 0.1  # probability of being wrong below which no estimate of F1 flags a label
 
 
-def flag(quality, proba, codes, contamination="auto"):
+def flag(quality, proba, codes):
     """Mask of the rows whose label is judged wrong.
 
     Parameters
     ----------
     quality : ndarray of shape (n,)
-        Probability that a label is right.
+        Probability that a label is right, at the rates of wrong labels that were found.
     proba : ndarray of shape (n, K)
     codes : ndarray of shape (n,)
-    contamination : "auto" or float
-        Share of the rows to flag, those of lowest quality.
     """
-    if contamination != "auto":
-        return lowest(quality, contamination)
     own, lift = standings(proba, codes)
     return likely_wrong(quality) | ((own < FLAGGED_BELOW) & (lift < FLAGGED_LIFT_BELOW))
 
@@ -43,6 +39,12 @@ def leave_out(proba, codes):
     """Mask of the rows to leave out of the next round: the clearest cases only."""
     own, lift = standings(proba, codes)
     return (own < LEFT_OUT_BELOW) & (lift < FLAGGED_LIFT_BELOW)
+
+
+def learnable(codes, sample_weight=None):
+    """Mask of the rows of positive weight, of classes of which another row is left to learn."""
+    present = np.ones(len(codes), bool) if sample_weight is None else sample_weight > 0
+    return present & (np.bincount(codes[present], minlength=codes.max() + 1)[codes] > 1)
 
 
 def standings(proba, codes):
