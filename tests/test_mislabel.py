@@ -282,6 +282,8 @@ def test_given_probabilities_need_no_model():
     detector = MislabelDetector().fit(None, y, pred_proba=P)
     np.testing.assert_array_equal(detector.predict_proba_, P)
     assert detector.members_ == []
+    alone = MislabelDetector().fit(None, np.arange(3), pred_proba=P[:3])
+    assert np.isfinite(alone.label_quality_).all() and np.isfinite(alone.contamination_)
     with pytest.raises(ValueError, match="fitted without X"):
         detector.explain()
     with pytest.raises(ValueError, match="pred_proba has shape"):

@@ -276,6 +276,7 @@ class MislabelDetector(Explains, BaseEstimator):
             )
         present = learnable(codes, sample_weight)
         if pred_proba is not None:
+            present |= True if sample_weight is None else sample_weight > 0
             self.members_, self._judges = [], {}
             proba, transition = checked_proba(pred_proba, len(y), K), None
         else:
