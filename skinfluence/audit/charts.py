@@ -2,8 +2,8 @@
 
 import numpy as np
 
-WIDTH, HEIGHT = 640, 220
-LEFT, BOTTOM, TOP, RIGHT = 56, 36, 10, 12
+WIDTH, HEIGHT = 640, 240
+LEFT, BOTTOM, TOP, RIGHT = 92, 52, 14, 14  # room for the larger type of small screens
 
 
 def histogram(values, marked, x_label):
@@ -29,7 +29,7 @@ def histogram(values, marked, x_label):
                 )
     ticks = sorted({1, max(1, round(top / 4)), top})
     marks = [(np.sqrt(t / top), f"{t:,}") for t in ticks]
-    return _frame("".join(bars), _x_ticks(0, 1), marks, x_label, "rows (square-root scale)")
+    return _frame("".join(bars), _x_ticks(0, 1), marks, x_label, "rows (√ scale)")
 
 
 def line_chart(x, y, x_label, y_label, diagonal=None):
@@ -70,7 +70,7 @@ def _frame(drawn, x_ticks, y_ticks, x_label, y_label):
         x = _across(share)
         anchor = "end" if share == 1 else "middle"
         parts.append(
-            f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 15}" text-anchor="{anchor}">{text}</text>'
+            f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 20}" text-anchor="{anchor}">{text}</text>'
         )
     for share, text in y_ticks:
         y = _height(share)
@@ -79,7 +79,7 @@ def _frame(drawn, x_ticks, y_ticks, x_label, y_label):
     middle = (HEIGHT - BOTTOM) / 2
     parts.append(
         f'<text x="{WIDTH / 2}" y="{HEIGHT - 4}" text-anchor="middle">{x_label}</text>'
-        f'<text x="12" y="{middle}" text-anchor="middle" transform="rotate(-90 12 {middle})">'
+        f'<text x="18" y="{middle}" text-anchor="middle" transform="rotate(-90 18 {middle})">'
         f"{y_label}</text>"
     )
     return (

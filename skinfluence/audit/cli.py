@@ -168,7 +168,8 @@ def _print(console, audit, options):
     what = "labels" if classify else "targets"
     say(f"{printable(audit.source)}: {audit.n_rows:,} rows, target {printable(audit.target)}")
     say(
-        f"{audit.n_flagged:,} {what} flagged, {audit.contamination:.1%} of the rows",
+        f"{audit.n_flagged:,} {what} flagged, {audit.n_flagged / audit.n_rows:.1%} of the rows"
+        + (f"; an estimated {audit.contamination:.1%} are wrong" if classify else ""),
         "bold red" if audit.n_flagged else "bold",
     )
     if audit.scores:

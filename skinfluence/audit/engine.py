@@ -11,7 +11,6 @@ from sklearn.svm import LinearSVC, LinearSVR
 
 from ..mislabel import MislabelDetector
 from ..mislabel.committee import _scaled, default_committee
-from ..mislabel.out_of_sample import own_outputs_without
 from .checks import Finding, high_leverage, table_warnings
 from .result import Audit, Neighbour, Suspect
 from .tables import UsageProblem, printable
@@ -274,14 +273,11 @@ def _suspects(detector, features, names, n_top, n_evidence):
 
 
 def suggestions(detector):
-    """Likeliest other label of every row and its probability (prediction and NaN)."""
-    y = detector._y
+    """Likeliest other label of every row and its held-out probability (prediction and NaN)."""
     if detector.classes_ is None:
-        return detector.predictions_, np.full(len(y), np.nan)
-    others = detector.predict_proba_.copy()
-    others[np.arange(len(y)), np.searchsorted(detector.classes_, y)] = -1
-    best = others.argmax(axis=1)
-    return detector.classes_[best], others[np.arange(len(y)), best]
+        return detector.likeliest_other_, np.full(len(detector._y), np.nan)
+    codes = np.searchsorted(detector.classes_, detector.likeliest_other_)
+    return detector.likeliest_other_, detector.predict_proba_[np.arange(len(codes)), codes]
 
 
 def own_probability(detector):
@@ -303,7 +299,7 @@ def _scores(explainer, y, classify):
     """Fitted and leave-one-out score of the explaining model."""
     objective = explainer.objective_
     try:
-        outputs = own_outputs_without(objective)
+        outputs = explainer.effects_.left_out_outputs()
     except ValueError:  # a row of leverage one, or the only one of its class
         return {}
     if not classify:

@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.metrics import check_scoring
 
-from ..mislabel.out_of_sample import take
+from ..mislabel.fitting import take
 from ._axes import axes
 
 

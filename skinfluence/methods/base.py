@@ -106,6 +106,14 @@ class Effects:
         """Change of each row's own outputs when it goes: (b, n_outputs)."""
         return self.objective.training_queries(rows).paired_changes(self.parameters(rows))
 
+    def left_out_outputs(self):
+        """Outputs of each training row when it is left out: (n_rows, n_outputs)."""
+        objective = self.objective
+        out = np.empty((objective.n_rows, objective.n_outputs))
+        for rows in self.row_blocks(np.arange(objective.n_rows)):
+            out[rows] = objective.training_queries(rows).outputs + self.own_outputs(rows)
+        return out
+
     def bind_target(self, target, X, y):
         """The target at query rows ``X`` with raw targets ``y``."""
         return target.bind(self.objective, X, y)

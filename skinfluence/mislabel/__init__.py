@@ -2,7 +2,9 @@
 
 from .cleaned import CleanedClassifier, CleanedRegressor
 from .detector import MislabelDetector
-from .out_of_sample import HeldOut, HoldOut, hold_out, out_of_sample, refit_in_folds
+from .folds import refit_in_folds
+from .held_out import HeldOut, HoldOut
+from .out_of_sample import hold_out, out_of_sample
 from .verdict import Member
 
 __all__ = [

@@ -8,7 +8,8 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from .._unwrap import fit_estimator
 from .detector import MislabelDetector
-from .out_of_sample import take
+from .fitting import take
+from .noise import lowest
 
 STRATEGIES = ("remove", "relabel", "reweight")
 
@@ -67,18 +68,26 @@ class _Cleaned(MetaEstimatorMixin, BaseEstimator):
         return self
 
     def _suspects(self):
-        """Flagged rows; those of a class of which none would be left stay."""
-        flagged = self.detector_.is_mislabeled_.copy()
-        if self.strategy == "remove" and self.detector_.classes_ is not None:
-            y = self.detector_._y
-            lost = np.setdiff1d(np.unique(y), np.unique(y[~flagged]))
-            flagged &= ~np.isin(y, lost)
-        return flagged
+        """Rows to distrust; those of a class of which none would be left stay.
+
+        A flag asks a person to look, an estimated error count says how many rows to give up: on
+        data without wrong labels there are flags, and removing them would cost accuracy.
+        """
+        judge = self.detector_
+        if judge.classes_ is None or not isinstance(judge.contamination, str):
+            suspects = judge.is_mislabeled_.copy()
+        else:
+            suspects = lowest(judge.label_quality_, judge.contamination_)
+        if self.strategy == "remove" and judge.classes_ is not None:
+            lost = np.setdiff1d(np.unique(judge._y), np.unique(judge._y[~suspects]))
+            suspects &= ~np.isin(judge._y, lost)
+        return suspects
 
     def _fit_inner(self, X, y, sample_weight):
         kept = self.inlier_mask_
         if self.strategy == "relabel":
-            return fit_estimator(self.estimator, X, self.detector_.suggested_labels_, sample_weight)
+            labels = np.where(kept, y, self.detector_.likeliest_other_)
+            return fit_estimator(self.estimator, X, labels, sample_weight)
         if self.strategy == "reweight":
             base = 1.0 if sample_weight is None else sample_weight
             return fit_estimator(self.estimator, X, y, base * self.detector_.label_quality_)
@@ -102,8 +111,10 @@ class _Cleaned(MetaEstimatorMixin, BaseEstimator):
 class CleanedClassifier(ClassifierMixin, _Cleaned):
     """A classifier trained without the labels that :class:`MislabelDetector` judges wrong.
 
-    Cleaning is part of ``fit``, so that in a Pipeline, in cross-validation and in a grid search
-    only training rows are cleaned; test rows never are.
+    Suspects are as many of the least probable labels as are estimated to be wrong (the detector's
+    ``contamination_``), or, for a detector that is told a share, the rows it flags. Cleaning is
+    part of ``fit``, so that in a Pipeline, in cross-validation and in a grid search only training
+    rows are cleaned; test rows never are.
 
     Parameters
     ----------
@@ -112,8 +123,8 @@ class CleanedClassifier(ClassifierMixin, _Cleaned):
     detector : MislabelDetector, optional
         Default ``MislabelDetector()``.
     strategy : {"remove", "relabel", "reweight"}, default="remove"
-        Leave suspects out; give them the suggested label; or weigh every row by its label quality
-        (the estimator must take ``sample_weight``).
+        Leave suspects out; give them the likeliest other label; or weigh every row by its label
+        quality (the estimator must take ``sample_weight``).
 
     Attributes
     ----------

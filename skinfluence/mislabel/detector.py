@@ -10,36 +10,35 @@ from sklearn.utils.validation import (
     _check_sample_weight,
     _num_samples,
     check_consistent_length,
-    check_is_fitted,
     validate_data,
 )
 
 from .._progress import progress
-from . import explain as why
 from . import residuals as regression
+from .class_noise import fit_class_noise
 from .combine import COMBINE, member_weights, robust_likelihoods
 from .committee import default_committee
-from .noise import (
-    flag,
-    label_quality,
-    leave_out,
-    lowest,
-    noise_matrix,
-    spare_classes,
-)
-from .out_of_sample import HoldOut, in_columns, out_of_sample, predict_with, take
-from .verdict import Member, as_labels, named_members, takes_nan
+from .explain import Explains
+from .fitting import take
+from .held_out import HoldOut, in_columns, predict_with
+from .noise import flag, learnable, leave_out, lowest, spare_classes
+from .out_of_sample import out_of_sample
+from .verdict import Member, as_labels, checked_proba, named_members, takes_nan
+
+# Share of wrong labels that qualities allow for: were none found, all qualities would be one.
+LEAST_SHARE = 0.05
 
 
-class MislabelDetector(BaseEstimator):
+class MislabelDetector(Explains, BaseEstimator):
     """Find rows whose label or regression target is probably wrong.
 
-    Every row is judged by models that were not trained on it. Labels are ranked by the
-    probability that a committee of unlike models gives them, members that predict better
-    counting more; then the committee is trained again without the worst suspects, and judges
-    again. Closed forms stand in for refits: approximate leave-one-out for logistic, ridge and
-    kernel models, out-of-bag votes for forests, a lookup for neighbours; the rest is refitted in
-    folds (three in the first round, five in the last).
+    Every row is judged by a committee of unlike models that were not trained on it, members that
+    predict better counting more; then the committee is trained again without the worst suspects,
+    and judges again. How often the labels of each class are wrong is estimated from the held-out
+    probabilities, and labels are ranked by the probability that they are right. Closed forms stand
+    in for refits: approximate leave-one-out for logistic, ridge and kernel models, out-of-bag
+    votes for forests, a lookup for neighbours; the rest is refitted in folds (three in the first
+    round, five in the last).
 
     Parameters
     ----------
@@ -49,9 +48,10 @@ class MislabelDetector(BaseEstimator):
         target). Preprocessing that does not see the labels (scalers, imputers, encoders) is
         fitted on all rows.
     contamination : "auto" or float in (0, 0.5], default="auto"
-        Share of rows to flag. "auto" flags a label when another class is at least twice as
-        likely, also relative to how frequent the classes are (less lightly where few labels are
-        doubtful), and a target that is off by more than 3.5 robust standard deviations.
+        Share of rows to flag. "auto" flags as many of the least probable labels as make the
+        expected F1 of the flags largest, besides those of which another class is three times as
+        likely by the held-out probabilities, also relative to how frequent the classes are; and
+        a target that is off by more than 3.5 robust standard deviations.
     n_rounds : int, default=2
         Rounds of judging; after the first, suspects are not trained on.
     combine : {"mean", "equal"}, default="mean"
@@ -65,22 +65,25 @@ class MislabelDetector(BaseEstimator):
     Attributes
     ----------
     label_quality_ : ndarray of shape (n,)
-        In [0, 1], low is bad. The held-out probability of the row's own label, less a quarter of
-        that of its strongest rival, scaled to [0, 1]; in regression the tail probability of the
-        row's residual.
+        In [0, 1], low is bad: the probability that the label is right at the estimated rates of
+        wrong labels, or at rates of the same proportions where fewer than 5 % are found to be
+        wrong; in regression the tail probability of the row's residual.
     is_mislabeled_ : ndarray of bool of shape (n,)
     ranking_ : ndarray of shape (n,)
         Row positions, most suspect first.
     suggested_labels_ : ndarray of shape (n,)
-        For flagged rows the likeliest class (the predicted value), for others their own label.
+        For flagged rows the likeliest other class (the predicted value), for others their own.
+    likeliest_other_ : ndarray of shape (n,)
+        The same for every row.
     predict_proba_ : ndarray of shape (n, K)
-        Held-out probabilities, columns as ``classes_``; absent in regression.
+        Held-out probabilities of labels as they are given, wrong ones included; columns as
+        ``classes_``; absent in regression.
     predictions_, residuals_ : ndarrays of shape (n,)
         Regression: held-out predictions and studentised residuals.
     contamination_ : float
-        Estimated share of wrong labels (share flagged).
+        Estimated share of wrong labels; in regression the share flagged.
     noise_matrix_ : ndarray of shape (K, K)
-        Row i, column j: share of the rows labelled ``classes_[i]`` that are taken to be of
+        Row i, column j: estimated share of the rows labelled ``classes_[i]`` that are of
         ``classes_[j]``; absent in regression.
     members_ : list of Member
         Name, fitted estimator, weight, how rows were held out.
@@ -99,9 +102,19 @@ class MislabelDetector(BaseEstimator):
     every table. The influence of a row on itself ranks worse than plain training loss: influence
     says *why* a row is suspect (:meth:`explain`), not *that* it is.
     Labels of a class with a single row cannot be confirmed: their quality is 0.
+    The rates of wrong labels are those of a model in which the labels of a class are wrong at
+    random, whatever the features. Labels that are wrong near the boundary between classes look to
+    it like classes that overlap: ``contamination_`` and ``noise_matrix_`` do not count them,
+    though the ranking and the flags find them as far as probabilities do.
 
     References
     ----------
+    Dawid, A. and Skene, A. (1979). Maximum likelihood estimation of observer error-rates using
+    the EM algorithm. JRSS C 28(1).
+
+    Bootkrajang, J. and Kabán, A. (2012). Label-noise robust logistic regression and its
+    applications. ECML PKDD.
+
     Northcutt, C., Jiang, L. and Chuang, I. (2021). Confident learning: estimating uncertainty in
     dataset labels. JAIR 70. https://arxiv.org/abs/1911.00068
 
@@ -177,8 +190,6 @@ class MislabelDetector(BaseEstimator):
             self._judge_targets(X, y, sample_weight)
         self.ranking_ = np.argsort(self.label_quality_, kind="stable")
         self.sample_indices_ = np.flatnonzero(~self.is_mislabeled_)
-        auto = isinstance(self.contamination, str)
-        self.contamination_ = float(self.is_mislabeled_.mean() if auto else self.contamination)
         return self
 
     def fit_predict(self, X, y, sample_weight=None):
@@ -195,73 +206,6 @@ class MislabelDetector(BaseEstimator):
         """The rows that are kept, ``(X, y)``; this is what imbalanced-learn's Pipeline calls."""
         self.fit(X, y)
         return take(X, self.sample_indices_), take(y, self.sample_indices_)
-
-    # -- why -------------------------------------------------------------------------------
-    def explain(self, rows=None, *, k=5):
-        """The rows that support and contradict each suspect's label.
-
-        Parameters
-        ----------
-        rows : array-like of int, optional
-            Row positions; default the flagged rows, most suspect first.
-        k : int, default=5
-            Supporting, and contradicting, rows to name for each.
-
-        Returns
-        -------
-        pandas.DataFrame
-            A line for each pair: ``row``, its ``label``, ``role`` ("supports" or "contradicts"),
-            ``rank``, ``other`` (a row), ``other_label``, and ``influence`` on the row's loss: its
-            loss had the other row not been there, minus its loss. Positive supports. The model is
-            the first member with an objective, else a logistic regression (ridge), fitted on
-            every row.
-        """
-        check_is_fitted(self)
-        rows = self._check_rows(rows)
-        if not isinstance(k, numbers.Integral) or k < 1:
-            raise ValueError(f"k={k!r} must be a positive integer")
-        columns = ("row", "label", "role", "rank", "other", "other_label", "influence")
-        if len(rows) == 0:
-            return why.as_dataframe({name: [] for name in columns})
-        found = why.evidence(self.explainer_, self._X, self._y, rows, k)
-        row, role, rank, other, influence = zip(*found, strict=True) if found else [[]] * 5
-        labels = self._y[list(row)], self._y[list(other)]
-        values = (row, labels[0], role, rank, other, labels[1], influence)
-        return why.as_dataframe(dict(zip(columns, values, strict=True)))
-
-    def removal_effect(self, X, y, *, rows=None):
-        """What removing all suspects would do, before anyone deletes anything.
-
-        Parameters
-        ----------
-        X, y
-            Validation rows.
-        rows : array-like of int, optional
-            Rows to remove jointly; default those flagged.
-
-        Returns
-        -------
-        Bunch
-            ``loss`` on the validation rows, ``loss_without``, ``loss_change``; ``coefficients``,
-            ``coefficients_change`` and ``parameter_names`` of the explaining model.
-        """
-        check_is_fitted(self)
-        rows = np.sort(self._check_rows(rows))
-        return why.removal_effect(self.explainer_, rows, X, np.asarray(y))
-
-    @property
-    def explainer_(self):
-        """The fitted :class:`~skinfluence.InfluenceExplainer` behind :meth:`explain`."""
-        check_is_fitted(self)
-        if self._explainer is None:
-            if self._X is None:
-                raise ValueError("the detector was fitted without X: nothing explains its rows")
-            found = why.explaining_member(self._judges)
-            if found is None:
-                K = None if self.classes_ is None else len(self.classes_)
-                found = "linear", default_committee(self._X, K, 0)["linear"]
-            self._explainer = why.explainer_of(found[1], self._X, self._y, self._sample_weight)
-        return self._explainer
 
     # -- checks ----------------------------------------------------------------------------
     def _check_options(self):
@@ -323,19 +267,6 @@ class MislabelDetector(BaseEstimator):
             check_classification_targets(y)
         return kinds.pop()
 
-    def _check_rows(self, rows):
-        if rows is None:
-            return self.ranking_[self.is_mislabeled_[self.ranking_]]
-        rows = np.atleast_1d(np.asarray(rows))
-        n = len(self.label_quality_)
-        if rows.dtype == bool and rows.shape == (n,):
-            return np.flatnonzero(rows)
-        if len(rows) == 0:
-            return rows.astype(np.intp)
-        if rows.ndim != 1 or rows.dtype.kind not in "iu" or rows.min() < 0 or rows.max() >= n:
-            raise ValueError(f"rows must be integer positions between 0 and {n - 1}")
-        return rows
-
     # -- judging ---------------------------------------------------------------------------
     def _judge_labels(self, X, y, codes, sample_weight, pred_proba):
         K = len(self.classes_)
@@ -343,37 +274,55 @@ class MislabelDetector(BaseEstimator):
             raise ValueError(
                 f"y has one class, {self.classes_[0]!r}: MislabelDetector needs at least 2 classes"
             )
+        present = learnable(codes, sample_weight)
         if pred_proba is not None:
+            present |= True if sample_weight is None else sample_weight > 0
             self.members_, self._judges = [], {}
-            self.predict_proba_ = self._check_proba(pred_proba, len(y), K)
+            proba, transition = checked_proba(pred_proba, len(y), K), None
         else:
-            self.predict_proba_ = self._rounds_of_labels(X, y, codes, sample_weight)
-        self.label_quality_ = np.clip(label_quality(self.predict_proba_, codes), 0, 1)
-        self.is_mislabeled_ = flag(self.predict_proba_, codes, self.contamination)
-        likeliest = np.where(self.is_mislabeled_, self.predict_proba_.argmax(axis=1), codes)
-        self.suggested_labels_ = self.classes_[likeliest]
-        self.noise_matrix_ = noise_matrix(codes, likeliest, K)
+            proba, transition = self._rounds_of_labels(X, y, codes, sample_weight, present)
+        noise = fit_class_noise(proba[present], codes[present], transition)
+        own = np.arange(len(codes)), codes
+        posterior = noise.posterior(proba, codes)
+        self.contamination_ = float(1 - posterior[own][present].mean())
+        counts = np.zeros((K, K))
+        np.add.at(counts, codes, posterior)
+        self.noise_matrix_ = counts / counts.sum(axis=1, keepdims=True)
+        estimated = posterior[own]
+        posterior = noise.with_share(LEAST_SHARE, codes[present]).posterior(proba, codes)
+        posterior[own] *= proba[own] > 0  # nothing can confirm the only row of a class
+        self.predict_proba_, self.label_quality_ = proba, posterior[own].copy()
+        if isinstance(self.contamination, str):
+            self.is_mislabeled_ = flag(estimated, proba, codes)
+        else:
+            self.is_mislabeled_ = lowest(self.label_quality_, self.contamination)
+        posterior[own] = -1
+        self.likeliest_other_ = self.classes_[posterior.argmax(axis=1)]
+        self.suggested_labels_ = np.where(self.is_mislabeled_, self.likeliest_other_, self._y)
 
-    def _rounds_of_labels(self, X, y, codes, sample_weight):
-        """Held-out probabilities of the committee's last round."""
-        present = np.ones(len(y), bool) if sample_weight is None else sample_weight > 0
-        counts = np.bincount(codes[present], minlength=len(self.classes_))
-        present &= counts[codes] > 1  # a class of one row cannot be learned without that row
+    def _rounds_of_labels(self, X, y, codes, sample_weight, present):
+        """Held-out probabilities over all rounds, and the rates of wrong labels in the first.
+
+        Later rounds see fewer wrong labels, chosen by these very models: weights and rates are
+        those of the first.
+        """
         if len(np.unique(codes[present])) < 2:
             raise ValueError("fewer than two classes have two rows (of positive weight)")
         keep, total = present, 0.0
         for number in range(self.n_rounds):
             members = self._fit_members(X, y, sample_weight, keep, number)
             proba = np.stack([held for _, held in members])
-            if number == 0:  # later rounds see fewer wrong labels, chosen by these very models
+            if number == 0:
                 weights = member_weights(self.combine, proba[:, keep, codes[keep]])
+                mean = np.tensordot(weights, proba, axes=1)
+                transition = fit_class_noise(mean[keep], codes[keep]).transition
             # later rounds count more: they were trained on fewer wrong labels
             total = total + (number + 1) * np.tensordot(weights, proba, axes=1)
             mean = total / ((number + 1) * (number + 2) / 2)
             suspect = present & leave_out(mean, codes)
-            keep = present & ~spare_classes(suspect, label_quality(mean, codes), codes)
+            keep = present & ~spare_classes(suspect, mean[np.arange(len(y)), codes], codes)
         self._note_weights(weights)
-        return mean
+        return mean, transition
 
     def _judge_targets(self, X, y, sample_weight):
         y = self._y = y.astype(np.float64)
@@ -394,6 +343,8 @@ class MislabelDetector(BaseEstimator):
         if not isinstance(self.contamination, str):
             wrong = lowest(quality, self.contamination)
         self.is_mislabeled_ = wrong
+        self.contamination_ = float(wrong.mean())
+        self.likeliest_other_ = mean
         self.suggested_labels_ = np.where(wrong, mean, y)
 
     def _fit_members(self, X, y, sample_weight, keep, number):
@@ -408,7 +359,8 @@ class MislabelDetector(BaseEstimator):
         every = keep.all()
         rows, labels = (X, y) if every else (take(X, keep), y[keep])
         weight = sample_weight if every or sample_weight is None else sample_weight[keep]
-        options = HoldOut(self._n_folds(number), self.n_jobs, seed)
+        n_folds = 5 if number == self.n_rounds - 1 else 3  # fewer where only the last is prepared
+        options = HoldOut(n_folds, self.n_jobs, seed)
         label = f"round {number + 1} of {self.n_rounds}"
         found = []
         for name, estimator in progress(list(estimators.items()), label, self.verbose):
@@ -418,10 +370,6 @@ class MislabelDetector(BaseEstimator):
         self.members_ = [member for member, _ in found]
         self._judges = estimators
         return found
-
-    def _n_folds(self, number):
-        """Refits of a model without a closed form: fewer in rounds that only prepare the last."""
-        return 5 if number == self.n_rounds - 1 else 3
 
     def _note_weights(self, weights):
         for member, weight in zip(self.members_, weights, strict=True):
@@ -441,16 +389,6 @@ class MislabelDetector(BaseEstimator):
         if not keep.all():
             out[~keep] = in_columns(held.predict_proba(take(X, ~keep)), known, self.classes_)
         return out
-
-    def _check_proba(self, proba, n, K):
-        proba = np.asarray(proba, dtype=np.float64)
-        if proba.shape != (n, K):
-            raise ValueError(f"pred_proba has shape {proba.shape}, but y has {n} rows, {K} classes")
-        if not np.isfinite(proba).all() or proba.min() < 0 or (proba.sum(axis=1) <= 0).any():
-            raise ValueError("pred_proba must hold finite, non-negative probabilities")
-        if np.abs(proba.sum(axis=1) - 1).max() > 1e-3:
-            raise ValueError("the rows of pred_proba must sum to one")
-        return proba
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

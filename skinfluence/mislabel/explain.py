@@ -1,11 +1,99 @@
 """Why a row is suspect: the rows that support its label and those that contradict it."""
 
+import numbers
+
 import numpy as np
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Bunch
+from sklearn.utils.validation import check_is_fitted
 
 from ..explainer import InfluenceExplainer
-from .out_of_sample import _has_objective, fit_quietly, hold_out, take
+from .committee import default_committee
+from .fitting import fit_quietly, take
+from .out_of_sample import _has_objective, hold_out
+
+
+class Explains:
+    """Why rows are suspect, and what removing them would do: methods of the detector."""
+
+    def explain(self, rows=None, *, k=5):
+        """The rows that support and contradict each suspect's label.
+
+        Parameters
+        ----------
+        rows : array-like of int, optional
+            Row positions; default the flagged rows, most suspect first.
+        k : int, default=5
+            Supporting, and contradicting, rows to name for each.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A line for each pair: ``row``, its ``label``, ``role`` ("supports" or "contradicts"),
+            ``rank``, ``other`` (a row), ``other_label``, and ``influence`` on the row's loss: its
+            loss had the other row not been there, minus its loss. Positive supports. The model is
+            the first member with an objective, else a logistic regression (ridge), fitted on
+            every row.
+        """
+        check_is_fitted(self)
+        rows = self._check_rows(rows)
+        if not isinstance(k, numbers.Integral) or k < 1:
+            raise ValueError(f"k={k!r} must be a positive integer")
+        columns = ("row", "label", "role", "rank", "other", "other_label", "influence")
+        if len(rows) == 0:
+            return as_dataframe({name: [] for name in columns})
+        found = evidence(self.explainer_, self._X, self._y, rows, k)
+        row, role, rank, other, influence = zip(*found, strict=True) if found else [[]] * 5
+        labels = self._y[list(row)], self._y[list(other)]
+        values = (row, labels[0], role, rank, other, labels[1], influence)
+        return as_dataframe(dict(zip(columns, values, strict=True)))
+
+    def removal_effect(self, X, y, *, rows=None):
+        """What removing all suspects would do, before anyone deletes anything.
+
+        Parameters
+        ----------
+        X, y
+            Validation rows.
+        rows : array-like of int, optional
+            Rows to remove jointly; default those flagged.
+
+        Returns
+        -------
+        Bunch
+            ``loss`` on the validation rows, ``loss_without``, ``loss_change``; ``coefficients``,
+            ``coefficients_change`` and ``parameter_names`` of the explaining model.
+        """
+        check_is_fitted(self)
+        rows = np.sort(self._check_rows(rows))
+        return removal_effect(self.explainer_, rows, X, np.asarray(y))
+
+    @property
+    def explainer_(self):
+        """The fitted :class:`~skinfluence.InfluenceExplainer` behind :meth:`explain`."""
+        check_is_fitted(self)
+        if self._explainer is None:
+            if self._X is None:
+                raise ValueError("the detector was fitted without X: nothing explains its rows")
+            found = explaining_member(self._judges)
+            if found is None:
+                K = None if self.classes_ is None else len(self.classes_)
+                found = "linear", default_committee(self._X, K, 0)["linear"]
+            self._explainer = explainer_of(found[1], self._X, self._y, self._sample_weight)
+        return self._explainer
+
+    def _check_rows(self, rows):
+        if rows is None:
+            return self.ranking_[self.is_mislabeled_[self.ranking_]]
+        rows = np.atleast_1d(np.asarray(rows))
+        n = len(self.label_quality_)
+        if rows.dtype == bool and rows.shape == (n,):
+            return np.flatnonzero(rows)
+        if len(rows) == 0:
+            return rows.astype(np.intp)
+        if rows.ndim != 1 or rows.dtype.kind not in "iu" or rows.min() < 0 or rows.max() >= n:
+            raise ValueError(f"rows must be integer positions between 0 and {n - 1}")
+        return rows
 
 
 def explaining_member(members):

@@ -1,57 +1,50 @@
-"""From held-out probabilities to hard verdicts: who is flagged, and how classes are confused."""
+"""Hard verdicts: who is flagged, and who is left out of the next round."""
 
 import numpy as np
 
-# A label is flagged when another class is at least twice as likely, and clearly likelier also when
-# every class is measured against its own frequency. Where few labels are like that (below 13 %),
-# most of those are right but unusual, and more is asked for.
-FLAGGED_BELOW = 0.5
+# Whatever the rates of wrong labels, a label is flagged when another class is three times as
+# likely by the held-out probabilities alone, also relative to how frequent the classes are.
+FLAGGED_BELOW = 1 / 3
 FLAGGED_LIFT_BELOW = 0.8
-BELOW_PER_ROOT_SHARE = 1.4
 LEFT_OUT_BELOW = 0.2
-# How much a likely other class counts against a label, besides the label's own probability.
-RIVAL = 0.25
+LEAST_SUSPICION = 0.1  # probability of being wrong below which no estimate of F1 flags a label
 
 
-def label_quality(proba, codes):
-    """Quality in [0, 1]: a label's probability, less a quarter of that of its strongest rival.
-
-    Shifted and scaled so that certainty of another class is 0 and certainty of the label is 1.
-    With two classes the order is that of the probability. With more, a single likely rival (a
-    swapped pair of classes) is worse than doubt spread over many.
-    """
-    own = probability(proba, codes)
-    others = proba.copy()
-    others[np.arange(len(codes)), codes] = 0
-    return (own - RIVAL * others.max(axis=1) + RIVAL) / (1 + RIVAL)
-
-
-def probability(proba, codes):
-    """Probability of each row's own label."""
-    return proba[np.arange(len(codes)), codes]
-
-
-def flag(proba, codes, contamination="auto"):
+def flag(quality, proba, codes):
     """Mask of the rows whose label is judged wrong.
 
     Parameters
     ----------
+    quality : ndarray of shape (n,)
+        Probability that a label is right, at the rates of wrong labels that were found.
     proba : ndarray of shape (n, K)
     codes : ndarray of shape (n,)
-    contamination : "auto" or float
-        Share of the rows to flag, those of lowest quality.
     """
-    if contamination == "auto":
-        own, lift = standings(proba, codes)
-        doubtful = (own < FLAGGED_BELOW) & (lift < FLAGGED_LIFT_BELOW)
-        return doubtful & (own < BELOW_PER_ROOT_SHARE * np.sqrt(doubtful.mean()))
-    return lowest(label_quality(proba, codes), contamination)
+    own, lift = standings(proba, codes)
+    return likely_wrong(quality) | ((own < FLAGGED_BELOW) & (lift < FLAGGED_LIFT_BELOW))
+
+
+def likely_wrong(quality):
+    """The rows of lowest quality, as many as make the expected F1 of the mask largest.
+
+    F1 is estimated by twice the errors expected among the rows taken, over their number plus all
+    errors expected.
+    """
+    wrong = np.sort(1 - quality)[::-1]
+    score = np.cumsum(wrong) / (np.arange(1, len(wrong) + 1) + wrong.sum())
+    return 1 - quality >= max(wrong[score.argmax()], LEAST_SUSPICION)
 
 
 def leave_out(proba, codes):
     """Mask of the rows to leave out of the next round: the clearest cases only."""
     own, lift = standings(proba, codes)
     return (own < LEFT_OUT_BELOW) & (lift < FLAGGED_LIFT_BELOW)
+
+
+def learnable(codes, sample_weight=None):
+    """Mask of the rows of positive weight, of classes of which another row is left to learn."""
+    present = np.ones(len(codes), bool) if sample_weight is None else sample_weight > 0
+    return present & (np.bincount(codes[present], minlength=codes.max() + 1)[codes] > 1)
 
 
 def standings(proba, codes):
@@ -84,10 +77,3 @@ def spare_classes(mask, quality, codes, share=0.5):
             order = np.argsort(quality[taken], kind="stable")
             mask[taken[order[max(most, 0) :]]] = False
     return mask
-
-
-def noise_matrix(codes, suggested, n_classes):
-    """Row i, column j: share of the rows labelled i whose likely class is j. Rows sum to one."""
-    counts = np.zeros((n_classes, n_classes))
-    np.add.at(counts, (codes, suggested), 1.0)
-    return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)

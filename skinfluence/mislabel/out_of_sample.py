@@ -6,14 +6,10 @@ bagging, a lookup for nearest neighbours. The rest is refitted in folds.
 """
 
 import warnings
-from dataclasses import dataclass
 from functools import singledispatch
-from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
 from scipy import sparse
-from sklearn import config_context
 from sklearn.base import clone, is_classifier
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import (
@@ -25,17 +21,17 @@ from sklearn.ensemble import (
     RandomForestRegressor,
 )
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.utils import check_array
 
-from .._unwrap import fit_estimator, weight_name
-from ..methods import Problem, resolve_method
+from .._effects import bind
+from .._unwrap import fit_estimator
+from ..methods import Problem
 from ..objectives import objective_for
-from ..solvers import resolve_solver
-from ..solvers.base import fitted_solver
+from .fitting import fit_quietly, is_plain
+from .folds import refit_in_folds
+from .held_out import HeldOut, HoldOut, Platt
 
 # Above this many parameters a Hessian costs more than a handful of refits.
 MOST_PARAMETERS = 3000
@@ -51,68 +47,6 @@ BLIND_MODULES = (
     "sklearn.feature_extraction",
     "skrub",
 )
-
-
-@dataclass
-class HeldOut:
-    """Out-of-sample predictions of one model.
-
-    Attributes
-    ----------
-    values : ndarray of shape (n, K) or (n,)
-        Probabilities in the order of ``estimator.classes_``, or a regressor's predictions.
-    estimator : estimator or FoldModels
-        The model fitted on all rows it was given; after refits in folds, the models of the folds.
-    how : str
-        How the rows were held out, in words.
-    platt : Platt or None
-        What turned decision values into probabilities, for a model that has none.
-    """
-
-    values: np.ndarray
-    estimator: Any
-    how: str
-    platt: Any = None
-
-    def predict_proba(self, X):
-        """Probabilities of other rows, as :attr:`values` were made."""
-        if isinstance(self.estimator, FoldModels):
-            values = self.estimator.mean(X)
-        elif self.platt is not None:
-            values = self.estimator.decision_function(X)
-        else:
-            values = predict_with(self.estimator, X, self.estimator.classes_)[0]
-        return values if self.platt is None else self.platt.predict_proba(values)
-
-
-class Platt:
-    """Probabilities from decision values, by a logistic fit on held-out ones."""
-
-    def __init__(self, decisions, y):
-        decisions = decisions.reshape(len(decisions), -1)
-        spread = decisions.std(axis=0)
-        self.scale = np.where(spread > 0, spread, 1)
-        self.model = LogisticRegression(max_iter=1000).fit(decisions / self.scale, y)
-
-    def predict_proba(self, decisions):
-        """Columns in the order of the sorted labels."""
-        return self.model.predict_proba(decisions.reshape(len(decisions), -1) / self.scale)
-
-
-@dataclass
-class HoldOut:
-    """How to hold rows out where refits are needed.
-
-    Attributes
-    ----------
-    n_folds : int
-    n_jobs : int or None
-    seed : int
-    """
-
-    n_folds: int = 5
-    n_jobs: int | None = None
-    seed: int = 0
 
 
 def out_of_sample(estimator, X, y, sample_weight=None, options=None):
@@ -243,7 +177,8 @@ def leave_one_out(fitted, X, y, sample_weight=None):
             warnings.simplefilter("ignore", ConvergenceWarning)  # the optimum is what is asked for
             warnings.filterwarnings("ignore", message="the columns of X are linearly dependent")
             objective = objective_for(fitted, rows, np.asarray(y), sample_weight)
-            outputs = own_outputs_without(objective)
+            _, _, effects = bind("auto", "auto", Problem(objective, None))
+            outputs = effects.left_out_outputs()
     except (
         AttributeError,
         TypeError,
@@ -259,155 +194,6 @@ def leave_one_out(fitted, X, y, sample_weight=None):
         return HeldOut(objective.head.proba(outputs), fitted, "approximate leave-one-out")
     platt = Platt(outputs, y)
     return HeldOut(platt.predict_proba(outputs), fitted, "approximate leave-one-out", platt)
-
-
-def own_outputs_without(objective):
-    """Outputs of each training row when it is left out: (n, n_outputs).
-
-    By the method that "auto" stands for: one Newton step, or exact where that is known.
-    """
-    method = resolve_method("auto", objective)
-    solver = None
-    if method.uses_solver:
-        solver = fitted_solver(resolve_solver("auto", objective), objective)
-    effects = method.bind(Problem(objective, solver))
-    outputs = np.empty((objective.n_rows, objective.n_outputs))
-    for part in effects.row_blocks(np.arange(objective.n_rows)):
-        held = objective.training_queries(part).outputs
-        outputs[part] = held + effects.own_outputs(part)
-    return outputs
-
-
-def refit_in_folds(estimator, X, y, sample_weight=None, options=None):
-    """Held-out predictions by refits, each class spread evenly over the folds."""
-    options = HoldOut() if options is None else options
-    classes = np.unique(y) if is_classifier(estimator) else None
-    folds = spread_folds(y, classes, options.n_folds, options.seed)
-    n_folds = folds.max() + 1
-    fits = Parallel(n_jobs=options.n_jobs)(
-        delayed(_fit_fold)(estimator, X, y, sample_weight, folds != k, classes)
-        for k in range(n_folds)
-    )
-    width = 1 if fits[0][0].ndim == 1 else fits[0][0].shape[1]
-    values = np.zeros((len(y), width))
-    for k, (part, _, _) in enumerate(fits):
-        values[folds == k] = part.reshape(-1, width)
-    platt, models = None, FoldModels([model for _, _, model in fits], classes)
-    if classes is None:
-        values = values[:, 0]
-    elif not all(is_proba for _, is_proba, _ in fits):
-        platt = Platt(values, y)
-        values = platt.predict_proba(values)
-    return HeldOut(values, models, f"{n_folds} folds", platt)
-
-
-class FoldModels:
-    """The models of the folds; their mean predicts rows that none of them has seen.
-
-    Parameters
-    ----------
-    estimators : list of fitted estimators
-    classes : ndarray or None
-    """
-
-    def __init__(self, estimators, classes):
-        self.estimators, self.classes_ = estimators, classes
-
-    def mean(self, X):
-        """Mean prediction: probabilities, decision values, or numbers."""
-        return np.mean([predict_with(m, X, self.classes_)[0] for m in self.estimators], axis=0)
-
-    def predict(self, X):
-        """Mean prediction of regressors, likeliest class of classifiers with probabilities."""
-        mean = self.mean(X)
-        return mean if self.classes_ is None else self.classes_[mean.argmax(axis=1)]
-
-
-def _fit_fold(estimator, X, y, sample_weight, train, classes):
-    weight = None if sample_weight is None else sample_weight[train]
-    fitted = fit_quietly(estimator, take(X, train), y[train], weight)
-    return *predict_with(fitted, take(X, ~train), classes), fitted
-
-
-def predict_with(fitted, X, classes):
-    """``(predictions, whether they are probabilities)``, a column for each of ``classes``."""
-    if classes is None:
-        return np.asarray(fitted.predict(X), dtype=np.float64), False
-    is_proba = hasattr(fitted, "predict_proba")
-    if not is_proba and not hasattr(fitted, "decision_function"):
-        onehot = np.asarray(fitted.predict(X))[:, None] == classes
-        return onehot.astype(np.float64), True
-    values = fitted.predict_proba(X) if is_proba else fitted.decision_function(X)
-    if values.ndim == 1 or not is_proba:
-        return values.reshape(len(values), -1), False
-    return in_columns(values, fitted.classes_, classes), True
-
-
-def in_columns(values, known, classes):
-    """Columns of ``known`` labels put in the order of ``classes``, zero for the others."""
-    if len(known) == len(classes):
-        return np.asarray(values, dtype=np.float64)
-    out = np.zeros((len(values), len(classes)))
-    out[:, np.searchsorted(classes, known)] = values
-    return out
-
-
-def spread_folds(y, classes, n_folds, seed):
-    """A fold for each row; every class is dealt out evenly, however rare."""
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(len(y))
-    if classes is not None:
-        order = order[np.argsort(np.searchsorted(classes, y[order]), kind="stable")]
-    folds = np.empty(len(y), dtype=np.intp)
-    folds[order] = np.arange(len(y)) % min(n_folds, len(y))
-    return folds
-
-
-def fit_quietly(estimator, X, y, sample_weight=None):
-    """A fitted clone; weights are left out where ``fit`` takes none."""
-    if sample_weight is not None:
-        try:
-            weight_name(estimator)
-        except ValueError:
-            sample_weight = None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        final = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
-        if sample_weight is not None and isinstance(final, OneVsRestClassifier):
-            return _fit_routed(estimator, X, y, sample_weight)
-        return fit_estimator(estimator, X, y, sample_weight)
-
-
-def _fit_routed(estimator, X, y, sample_weight):
-    """A fit of (a pipeline that ends in) a one-vs-rest model: weights reach it by routing only."""
-    fitted = clone(estimator)
-    if isinstance(fitted, Pipeline):
-        Z = X if len(fitted.steps) == 1 else fitted[:-1].fit_transform(X, y)
-        name, final = fitted.steps[-1]
-        fitted.steps[-1] = (name, _fit_routed(final, Z, y, sample_weight))
-        return fitted
-    with config_context(enable_metadata_routing=True):
-        fitted.estimator.set_fit_request(sample_weight=True)
-        return fitted.fit(X, y, sample_weight=sample_weight)
-
-
-def take(X, rows):
-    """Rows of an array, sparse matrix or dataframe."""
-    if sparse.issparse(X):
-        return X.tocsr()[np.flatnonzero(rows) if rows.dtype == bool else rows]
-    if hasattr(X, "iloc"):
-        return X.iloc[np.flatnonzero(rows) if rows.dtype == bool else rows]
-    if hasattr(X, "filter") and hasattr(X, "columns"):  # polars
-        return X.filter(rows) if rows.dtype == bool else X[rows]
-    return np.asarray(X)[rows]
-
-
-def is_plain(X):
-    """Whether ``X`` holds numbers only, none of them missing."""
-    if sparse.issparse(X):
-        return bool(np.isfinite(X.data).all())
-    X = np.asarray(X)
-    return X.dtype.kind in "fiub" and bool(np.isfinite(X).all())
 
 
 def is_blind(step):

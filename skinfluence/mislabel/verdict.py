@@ -1,4 +1,4 @@
-"""Members of a committee, and labels as arrays."""
+"""What a detector is given: members of a committee, labels, probabilities."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -79,3 +79,15 @@ def as_labels(y):
             "drop them, or give them a class of their own"
         )
     return y
+
+
+def checked_proba(proba, n, K):
+    """Probabilities from elsewhere as an array; refused unless they are some for n rows."""
+    proba = np.asarray(proba, dtype=np.float64)
+    if proba.shape != (n, K):
+        raise ValueError(f"pred_proba has shape {proba.shape}, but y has {n} rows, {K} classes")
+    if not np.isfinite(proba).all() or proba.min() < 0 or (proba.sum(axis=1) <= 0).any():
+        raise ValueError("pred_proba must hold finite, non-negative probabilities")
+    if np.abs(proba.sum(axis=1) - 1).max() > 1e-3:
+        raise ValueError("the rows of pred_proba must sum to one")
+    return proba

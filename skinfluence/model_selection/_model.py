@@ -124,11 +124,7 @@ class FoldModel:
     # -- outputs ---------------------------------------------------------------------------
     def left_out_outputs(self):
         """Outputs of each row without itself: (n_rows, n_outputs)."""
-        out = np.empty((self.n_rows, self.objective.n_outputs))
-        for rows in self.effects.row_blocks(np.arange(self.n_rows)):
-            fitted = self.objective.training_queries(rows).outputs
-            out[rows] = fitted + self.effects.own_outputs(rows)
-        return out
+        return self.effects.left_out_outputs()
 
     def fold_outputs(self, folds):
         """Outputs of every row without its fold: (n_rows, n_outputs)."""
