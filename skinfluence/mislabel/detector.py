@@ -195,6 +195,12 @@ class MislabelDetector(Explains, BaseEstimator):
     def fit_predict(self, X, y, sample_weight=None):
         """Judge every row: -1 for a suspect, +1 for a row to keep.
 
+        Parameters
+        ----------
+        X : array-like, dataframe or sparse of shape (n, n_features)
+        y : array-like of shape (n,)
+        sample_weight : array-like of shape (n,), optional
+
         Returns
         -------
         ndarray of int of shape (n,)
@@ -203,7 +209,17 @@ class MislabelDetector(Explains, BaseEstimator):
         return np.where(self.is_mislabeled_, -1, 1)
 
     def fit_resample(self, X, y):
-        """The rows that are kept, ``(X, y)``; this is what imbalanced-learn's Pipeline calls."""
+        """The rows that are kept; this is what imbalanced-learn's Pipeline calls.
+
+        Parameters
+        ----------
+        X : array-like, dataframe or sparse of shape (n, n_features)
+        y : array-like of shape (n,)
+
+        Returns
+        -------
+        (X, y)
+        """
         self.fit(X, y)
         return take(X, self.sample_indices_), take(y, self.sample_indices_)
 

@@ -9,7 +9,30 @@ from .held_out import FoldModels, HeldOut, HoldOut, Platt, predict_with
 
 
 def refit_in_folds(estimator, X, y, sample_weight=None, options=None):
-    """Held-out predictions by refits, each class spread evenly over the folds."""
+    """Held-out predictions by refits, each class spread evenly over the folds.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Cloned and fitted once a fold.
+    X : array-like of shape (n, n_features)
+    y : array-like of shape (n,)
+    sample_weight : array-like of shape (n,), optional
+    options : HoldOut, optional
+
+    Returns
+    -------
+    HeldOut
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.tree import DecisionTreeClassifier
+    >>> from skinfluence.mislabel import refit_in_folds
+    >>> X, y = load_iris(return_X_y=True)
+    >>> refit_in_folds(DecisionTreeClassifier(), X, y).values.shape
+    (150, 3)
+    """
     options = HoldOut() if options is None else options
     classes = np.unique(y) if is_classifier(estimator) else None
     folds = spread_folds(y, classes, options.n_folds, options.seed)

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 class HeldOut:
     """Out-of-sample predictions of one model.
 
-    Attributes
+    Parameters
     ----------
     values : ndarray of shape (n, K) or (n,)
         Probabilities in the order of ``estimator.classes_``, or a regressor's predictions.
@@ -21,6 +21,16 @@ class HeldOut:
         How the rows were held out, in words.
     platt : Platt or None
         What turned decision values into probabilities, for a model that has none.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from skinfluence.mislabel import out_of_sample
+    >>> X, y = load_iris(return_X_y=True)
+    >>> held = out_of_sample(LogisticRegression(max_iter=1000), X, y)
+    >>> held.values.shape, held.how
+    ((150, 3), 'approximate leave-one-out')
     """
 
     values: np.ndarray
@@ -29,7 +39,16 @@ class HeldOut:
     platt: Any = None
 
     def predict_proba(self, X):
-        """Probabilities of other rows, as :attr:`values` were made."""
+        """Probabilities of other rows, as :attr:`values` were made.
+
+        Parameters
+        ----------
+        X : array-like of shape (m, n_features)
+
+        Returns
+        -------
+        ndarray of shape (m, K)
+        """
         if isinstance(self.estimator, FoldModels):
             values = self.estimator.mean(X)
         elif self.platt is not None:
@@ -43,11 +62,17 @@ class HeldOut:
 class HoldOut:
     """How to hold rows out where refits are needed.
 
-    Attributes
+    Parameters
     ----------
-    n_folds : int
-    n_jobs : int or None
-    seed : int
+    n_folds : int, default=5
+    n_jobs : int or None, default=None
+    seed : int, default=0
+
+    Examples
+    --------
+    >>> from skinfluence.mislabel import HoldOut
+    >>> HoldOut(n_folds=10)
+    HoldOut(n_folds=10, n_jobs=None, seed=0)
     """
 
     n_folds: int = 5

@@ -86,6 +86,28 @@ def hold_out(estimator, X, y, sample_weight, options):
     """Held-out predictions without refits, or None where none are known for the estimator.
 
     Register another kind of estimator here.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Not fitted.
+    X : array-like of shape (n, n_features)
+    y : array-like of shape (n,)
+    sample_weight : array-like of shape (n,) or None
+    options : HoldOut
+
+    Returns
+    -------
+    HeldOut or None
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.neighbors import KNeighborsClassifier
+    >>> from skinfluence.mislabel import HoldOut, hold_out
+    >>> X, y = load_iris(return_X_y=True)
+    >>> hold_out(KNeighborsClassifier(), X, y, None, HoldOut()).values.shape
+    (150, 3)
     """
     if not _has_objective(estimator) or not is_plain(X):
         return None

@@ -12,7 +12,7 @@ from sklearn.utils.validation import column_or_1d
 class Member:
     """A model of the committee, fitted on the rows of the last round.
 
-    Attributes
+    Parameters
     ----------
     name : str
     estimator : estimator or FoldModels
@@ -21,6 +21,16 @@ class Member:
         How rows were held out: "approximate leave-one-out", "out-of-bag votes", "5 folds", ...
     weight : float
         Its share in the committee.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from skinfluence.mislabel import MislabelDetector
+    >>> X, y = load_iris(return_X_y=True)
+    >>> detector = MislabelDetector(LogisticRegression(max_iter=1000)).fit(X, y)
+    >>> [(member.name, member.weight) for member in detector.members_]
+    [('logisticregression', 1.0)]
     """
 
     name: str
