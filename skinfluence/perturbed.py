@@ -113,12 +113,13 @@ class Resampled:
         """Of all copies of a row together on the row."""
         return self._add_up(self.explainer.self_influence(target))
 
-    def group_influence(self, groups, X, y=None):
+    def group_influence(self, groups, X, y=None, *, method=None):
         """Of all copies of a group's rows."""
         groups = self.explainer._check_groups(groups)  # as many rows were drawn
         copies = [np.flatnonzero(np.isin(self.drawn, group)) for group in groups]
         drawn = [k for k, rows in enumerate(copies) if len(rows)]
-        values = self.explainer.group_influence([copies[k] for k in drawn], X, y)
+        copies = [copies[k] for k in drawn]
+        values = self.explainer.group_influence(copies, X, y, method=method)
         out = np.zeros((len(values), len(groups)))
         out[:, drawn] = values
         return out
