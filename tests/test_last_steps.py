@@ -62,8 +62,6 @@ CHAINS = {
 CHOSEN = LogisticRegressionCV(
     Cs=[0.1, 1.0], cv=3, l1_ratios=(0.0,), scoring="neg_log_loss", use_legacy_attributes=False
 )
-with sklearn.config_context(enable_metadata_routing=True):
-    binary = logistic().set_fit_request(sample_weight=True)
 LASTS = {
     "least squares": (LinearRegression(), VALUES),
     "ridge-cv": (RidgeCV([0.1, 1.0]), VALUES),
@@ -75,7 +73,7 @@ LASTS = {
     "balanced softmax": (logistic(class_weight="balanced"), MANY),
     "logistic-cv": (CHOSEN, BINARY),
     "liblinear": (LogisticRegression(solver="liblinear", intercept_scaling=2.0), BINARY),
-    "one-vs-rest": (OneVsRestClassifier(binary), MANY),
+    "one-vs-rest": (OneVsRestClassifier(logistic()), MANY),
     "ridge classifier": (RidgeClassifier(), MANY),
     "squared hinge": (LinearSVC(C=0.1), MANY),
     "hinge": (LinearSVC(C=0.1, loss="hinge"), BINARY),
@@ -104,8 +102,11 @@ def quiet(model, rows, y, weight=None):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         options = {} if weight is None else {"sample_weight": weight}
-        with sklearn.config_context(enable_metadata_routing=isinstance(model, OneVsRestClassifier)):
-            fitted = clone(model).fit(rows, y, **options)
+        routed, model = isinstance(model, OneVsRestClassifier), clone(model)
+        with sklearn.config_context(enable_metadata_routing=routed):
+            if routed:
+                model.estimator.set_fit_request(sample_weight=True)
+            fitted = model.fit(rows, y, **options)
         return objective_for(fitted, rows, y, weight)
 
 
