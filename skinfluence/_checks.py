@@ -11,6 +11,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from ._tensors import on_host
 from ._unwrap import unfrozen
 from .objectives.base import is_net
 from .objectives.nets import net_rows, net_targets
@@ -40,8 +41,8 @@ class RowChecks:
         else:
             X, y = validate_data(
                 self,
-                X,
-                y,
+                on_host(X),
+                on_host(y),
                 accept_sparse="csr",
                 dtype=[np.float64, np.float32],
                 multi_output=True,
@@ -51,6 +52,7 @@ class RowChecks:
         if sample_weight is None:
             return X, y, None
         rows = np.empty((len(np.asarray(y)), 1))
+        sample_weight = on_host(sample_weight)
         sample_weight = _check_sample_weight(sample_weight, rows, ensure_non_negative=True)
         if not sample_weight.any():
             raise ValueError("every sample_weight is zero: nothing was fitted")
@@ -70,7 +72,7 @@ class RowChecks:
                 validate_data(self, X, reset=False, skip_check_array=True)
             return X
         return validate_data(
-            self, X, reset=False, accept_sparse="csr", dtype=[np.float64, np.float32]
+            self, on_host(X), reset=False, accept_sparse="csr", dtype=[np.float64, np.float32]
         )
 
     def get_metadata_routing(self):

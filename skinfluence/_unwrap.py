@@ -12,13 +12,14 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 
+from ._tensors import frozen_on_host
 from .objectives.base import is_net
 
 
 def fit_estimator(estimator, X, y, sample_weight=None):
     """Fit a clone; a FrozenEstimator is kept as it is."""
     if isinstance(estimator, FrozenEstimator):
-        return estimator
+        return frozen_on_host(estimator)
     options = {}
     if sample_weight is not None:
         routed = get_config()["enable_metadata_routing"]

@@ -26,6 +26,7 @@ from ._most_influential import MostInfluentialSet
 from ._partitions import is_dask
 from ._queries import QueryInfluence
 from ._relative import RelativeInfluence
+from ._tensors import on_host
 from ._unlearn import Unlearning
 from ._unwrap import fit_estimator, transform, unwrap
 from ._walk import BlockWalk
@@ -417,6 +418,7 @@ class InfluenceExplainer(
         check_is_fitted(self)
         rows = self._final_rows(self._check_rows_of(X))
         if y is not None:
+            y = on_host(y)
             check_consistent_length(rows, y)
             y = np.asarray(y)
         return rows, y
