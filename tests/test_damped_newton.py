@@ -11,6 +11,7 @@ from sklearn.linear_model import (
 )
 
 from skinfluence import InfluenceExplainer
+from skinfluence.objectives import objective_for
 from skinfluence.objectives.huber import HuberObjective
 from skinfluence.solvers import ConjugateGradient, Direct
 
@@ -81,3 +82,18 @@ def test_the_optimum_without_a_row_knows_no_damping(name):
     np.testing.assert_allclose(*joint, atol=10 * atol)
     if name != "huber":
         np.testing.assert_allclose(damped.error_bound(), plain.error_bound(), rtol=1e-6)
+
+
+def test_a_solver_fitted_again_keeps_nothing():
+    """Inverses and eigenvalues are those of the last objective and damping."""
+    _, X, y = _damped_problem("ridge")
+    first, second = (objective_for(Ridge(alpha=alpha).fit(X, y), X, y) for alpha in (0.5, 20.0))
+    solver = Direct().fit(first)
+    solver.inverses(), solver.condition_number_
+    for fitted, objective, damping in (
+        (solver.with_damping(3.0), first, 3.0),
+        (solver.fit(second), second, 0.0),
+    ):
+        dense = objective.hessian() + damping * np.eye(objective.n_params)
+        np.testing.assert_allclose(fitted.inverses()[0], np.linalg.inv(dense), rtol=1e-9)
+        np.testing.assert_allclose(fitted.condition_number_, np.linalg.cond(dense), rtol=1e-9)

@@ -11,7 +11,7 @@ import sklearn
 from numpy.testing import assert_allclose
 from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin, clone
-from sklearn.compose import ColumnTransformer
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.frozen import FrozenEstimator
@@ -640,3 +640,35 @@ def test_sparse_rows_give_names_and_numbers():
     explainer = InfluenceExplainer(logistic(), method=Influence()).fit(sparse.csr_array(X), BINARY)
     assert explainer.get_feature_names_out()[:2].tolist() == ["row_0", "row_1"]
     assert np.isfinite(explainer.transform(sparse.csr_array(X[:3]), BINARY[:3])).all()
+
+
+# -- nothing goes astray silently ------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ([], "groups is empty"),
+        ([np.array([], dtype=int), [1]], "a group holds no row"),
+        (np.where(np.arange(len(BINARY)) == 3, np.nan, 1.0), "missing labels, at row 3"),
+    ],
+)
+def test_groups_without_rows_are_refused(groups, message):
+    explainer = InfluenceExplainer(logistic(), method="influence").fit(X, BINARY)
+    with pytest.raises(ValueError, match=message):
+        explainer.group_influence(groups, X[:2], BINARY[:2])
+
+
+def test_refits_with_target_units_of_their_own_are_refused():
+    """Parameters in units of one scaler and predictions in those of another do not go together."""
+    regressor = TransformedTargetRegressor(Ridge(), transformer=StandardScaler())
+    with pytest.warns(UserWarning, match="target transformer StandardScaler is kept"):
+        explainer = InfluenceExplainer(regressor, method="refit").fit(X, VALUES)
+    with pytest.raises(ValueError, match="fits its StandardScaler anew"):
+        explainer.transform(X[:2])
+    fixed = explainer.estimator_.transformer_
+    regressor = TransformedTargetRegressor(
+        Ridge(), func=fixed.transform, inverse_func=fixed.inverse_transform
+    )
+    explainer = InfluenceExplainer(regressor, method="refit", target="decision").fit(X, VALUES)
+    without = clone(regressor).fit(X[1:], VALUES[1:]).predict(X[:2])
+    change = without - explainer.estimator_.predict(X[:2])
+    assert_allclose(explainer.transform(X[:2])[:, 0], change, atol=1e-10 * np.abs(change).max())
