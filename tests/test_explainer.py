@@ -11,7 +11,7 @@ import sklearn
 from numpy.testing import assert_allclose
 from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin, clone
-from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.frozen import FrozenEstimator
@@ -657,18 +657,14 @@ def test_groups_without_rows_are_refused(groups, message):
         explainer.group_influence(groups, X[:2], BINARY[:2])
 
 
-def test_refits_with_target_units_of_their_own_are_refused():
-    """Parameters in units of one scaler and predictions in those of another do not go together."""
-    regressor = TransformedTargetRegressor(Ridge(), transformer=StandardScaler())
-    with pytest.warns(UserWarning, match="target transformer StandardScaler is kept"):
-        explainer = InfluenceExplainer(regressor, method="refit").fit(X, VALUES)
-    with pytest.raises(ValueError, match="fits its StandardScaler anew"):
-        explainer.transform(X[:2])
-    fixed = explainer.estimator_.transformer_
-    regressor = TransformedTargetRegressor(
-        Ridge(), func=fixed.transform, inverse_func=fixed.inverse_transform
-    )
-    explainer = InfluenceExplainer(regressor, method="refit", target="decision").fit(X, VALUES)
-    without = clone(regressor).fit(X[1:], VALUES[1:]).predict(X[:2])
-    change = without - explainer.estimator_.predict(X[:2])
-    assert_allclose(explainer.transform(X[:2])[:, 0], change, atol=1e-10 * np.abs(change).max())
+def test_weights_that_miss_the_last_step_are_refused():
+    with sklearn.config_context(enable_metadata_routing=True):
+        scaler = StandardScaler().set_fit_request(sample_weight=True)
+        for reaches in (True, False):
+            last = LogisticRegression().set_fit_request(sample_weight=reaches)
+            explainer = InfluenceExplainer(make_pipeline(scaler, last))
+            if reaches:
+                explainer.fit(X, BINARY, sample_weight=WEIGHTS)
+                continue
+            with pytest.raises(ValueError, match="does not reach LogisticRegression"):
+                explainer.fit(X, BINARY, sample_weight=WEIGHTS)

@@ -202,29 +202,19 @@ def transformed_objective(estimator, X, y, sample_weight=None):
     objective = objective_for(estimator.regressor_, X, moved, sample_weight)
     objective.head = TransformedHead(objective.head, transformer)
     read = objective.read_parameters
-    objective.read_parameters = _Inner(read, transformer)
+    objective.read_parameters = _Inner(read)
     if objective.read_outputs is not None:
-        objective.read_outputs = _Inner(objective.read_outputs, transformer)
+        objective.read_outputs = _Inner(objective.read_outputs)
     return objective
 
 
 class _Inner:
-    """Reads a TransformedTargetRegressor through its regressor.
+    """Reads a TransformedTargetRegressor through its regressor."""
 
-    A refit has a transformer of its own, and parameters in the units that this one gives.
-    """
-
-    def __init__(self, read, transformer):
-        self.read, self.transformer = read, transformer
+    def __init__(self, read):
+        self.read = read
 
     def __call__(self, estimator, *rest):
-        own = estimator.transformer_
-        if own is not self.transformer and not isinstance(own, FunctionTransformer):
-            raise ValueError(
-                f"a refit of the TransformedTargetRegressor fits its {type(own).__name__} anew, so "
-                "its parameters are in other units than those explained. Pass the transform and "
-                "inverse_transform of a fitted one as func and inverse_func, or use method='exact'"
-            )
         return self.read(estimator.regressor_, *rest)
 
 
