@@ -74,6 +74,8 @@ class GroupInfluence:
         return block_length(per_group, share=1 / 8)
 
     def _check_groups(self, groups):
+        if isinstance(groups, list | tuple) and not groups:
+            raise ValueError("groups is empty: nothing is removed")
         if not isinstance(groups, list | tuple) or np.ndim(groups[0]) == 0:
             labels = np.asarray(groups)
             if labels.shape != (self.n_rows_,):
@@ -81,9 +83,16 @@ class GroupInfluence:
                     f"groups has shape {labels.shape}; pass a label for each of the "
                     f"{self.n_rows_} training rows, or a list of index arrays"
                 )
+            if (labels != labels).any():  # a missing label equals nothing, itself included
+                raise ValueError(
+                    f"groups has missing labels, at row {np.flatnonzero(labels != labels)[0]}: "
+                    "give every row a label, or pass a list of index arrays"
+                )
             return [np.flatnonzero(labels == label) for label in np.unique(labels)]
         checked = [self._check_rows(group) for group in groups]
         for group in checked:
+            if not len(group):
+                raise ValueError("a group holds no row: its removal changes nothing")
             if len(np.unique(group)) < len(group):
                 raise ValueError("a group names the same row twice")
         return checked

@@ -11,6 +11,7 @@ from sklearn.feature_selection._univariate_selection import _BaseFilter
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
+from sklearn.utils.metadata_routing import process_routing
 
 from ._tensors import frozen_on_host
 from .objectives.base import is_net
@@ -23,8 +24,22 @@ def fit_estimator(estimator, X, y, sample_weight=None):
     options = {}
     if sample_weight is not None:
         routed = get_config()["enable_metadata_routing"]
+        if routed and isinstance(estimator, Pipeline):
+            check_last_weighted(estimator, sample_weight)
         options = {"sample_weight" if routed else weight_name(estimator): sample_weight}
     return clone(estimator).fit(X, y, **options)
+
+
+def check_last_weighted(pipeline, sample_weight):
+    """Refuse weights that metadata routing gives to earlier steps of a pipeline only."""
+    name, last = pipeline.steps[-1]
+    params = process_routing(pipeline, "fit", sample_weight=sample_weight)[name]
+    if params.fit.get("sample_weight") is None:
+        raise ValueError(
+            f"sample_weight does not reach {type(last).__name__}, the pipeline's last step: its "
+            f"rows would be taken for weighted ones. Use set_fit_request(sample_weight=True) on "
+            "it, or pass no weights"
+        )
 
 
 def weight_name(estimator):

@@ -640,3 +640,31 @@ def test_sparse_rows_give_names_and_numbers():
     explainer = InfluenceExplainer(logistic(), method=Influence()).fit(sparse.csr_array(X), BINARY)
     assert explainer.get_feature_names_out()[:2].tolist() == ["row_0", "row_1"]
     assert np.isfinite(explainer.transform(sparse.csr_array(X[:3]), BINARY[:3])).all()
+
+
+# -- nothing goes astray silently ------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ([], "groups is empty"),
+        ([np.array([], dtype=int), [1]], "a group holds no row"),
+        (np.where(np.arange(len(BINARY)) == 3, np.nan, 1.0), "missing labels, at row 3"),
+    ],
+)
+def test_groups_without_rows_are_refused(groups, message):
+    explainer = InfluenceExplainer(logistic(), method="influence").fit(X, BINARY)
+    with pytest.raises(ValueError, match=message):
+        explainer.group_influence(groups, X[:2], BINARY[:2])
+
+
+def test_weights_that_miss_the_last_step_are_refused():
+    with sklearn.config_context(enable_metadata_routing=True):
+        scaler = StandardScaler().set_fit_request(sample_weight=True)
+        for reaches in (True, False):
+            last = LogisticRegression().set_fit_request(sample_weight=reaches)
+            explainer = InfluenceExplainer(make_pipeline(scaler, last))
+            if reaches:
+                explainer.fit(X, BINARY, sample_weight=WEIGHTS)
+                continue
+            with pytest.raises(ValueError, match="does not reach LogisticRegression"):
+                explainer.fit(X, BINARY, sample_weight=WEIGHTS)

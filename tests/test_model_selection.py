@@ -23,7 +23,8 @@ from sklearn.linear_model import (
     RidgeCV,
 )
 from sklearn.metrics import log_loss, make_scorer
-from sklearn.multiclass import OneVsRestClassifier
+from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
+from sklearn.multioutput import MultiOutputClassifier
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -426,3 +427,50 @@ def test_folds_of_one_approximation_agree_with_the_group_effects():
         gradient = K.T @ (p - TWO)[train] + penalty @ theta
         step = np.linalg.solve((K.T * (p * (1 - p))[train]) @ K + penalty, gradient)
         assert_allclose(ours[test], A[test] @ (theta - step), rtol=1e-8)
+
+
+@pytest.mark.parametrize("n_classes", [3, 4])
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        SVC(gamma=0.3, tol=1e-9),
+        SVC(gamma=0.3, tol=1e-9, break_ties=True),
+        SVC(gamma=0.3, tol=1e-9, decision_function_shape="ovo"),
+        OneVsOneClassifier(LogisticRegression(tol=1e-10, max_iter=1000)),
+    ],
+    ids=["votes", "break_ties", "ovo", "OneVsOneClassifier"],
+)
+def test_pairs_of_classes_answer_for_classes(estimator, n_classes):
+    """Outputs are pairs of classes: their votes, not the largest of them, name the class."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(48, 3))
+    order = np.argsort(np.argsort(X[:, 0] + 0.5 * rng.normal(size=48)))
+    y = np.array(list("dbca"))[order * n_classes // 48]
+    cv = reference.StratifiedKFold(3)
+    for method in ("predict", "decision_function"):
+        ours = cross_val_predict(estimator, X, y, cv=cv, method=method)
+        theirs = reference.cross_val_predict(estimator, X, y, cv=cv, method=method)
+        if method == "predict":
+            assert_array_equal(ours, theirs)
+        else:
+            assert_allclose(ours, theirs, atol=1e-6)
+    ours, theirs = (
+        function(estimator, X, y, cv=reference.LeaveOneOut())["test_score"]
+        for function in (cross_validate, reference.cross_validate)
+    )
+    assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("cv", [reference.KFold(4), reference.LeaveOneOut()], ids=["4", "loo"])
+def test_several_labels_a_row_are_predicted_as_labels(cv):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(40, 3))
+    codes = np.digitize(X[:, :2] + rng.normal(size=(40, 2)), [-0.5, 0.5])
+    y = np.array(["low", "middle", "high"])[codes]
+    estimator = MultiOutputClassifier(LogisticRegression(tol=1e-8, max_iter=1000))
+    for labels in (y, codes):
+        ours, theirs = (
+            function(estimator, X, labels, cv=cv)
+            for function in (cross_val_predict, reference.cross_val_predict)
+        )
+        assert_array_equal(ours, theirs)

@@ -306,10 +306,7 @@ def _scores(explainer, y, classify):
         score = [r2_score(y, objective.head.decision(Z, 0)) for Z in (objective.outputs, outputs)]
         return {"measure": "R²", "fitted": score[0], "left_out": score[1]}
     codes = np.searchsorted(objective.head.classes, y)
-    guess = [
-        (Z[:, 0] > 0).astype(int) if Z.shape[1] == 1 else Z.argmax(axis=1)
-        for Z in (objective.outputs, outputs)
-    ]
+    guess = [objective.head.predicted_index(Z) for Z in (objective.outputs, outputs)]
     score = [float((g == codes).mean()) for g in guess]
     return {"measure": "accuracy", "fitted": score[0], "left_out": score[1]}
 

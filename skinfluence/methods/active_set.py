@@ -14,7 +14,7 @@ from .base import Effects
 from .certificate import certificate_for
 from .decremental import decrement
 from .exact import exact_effects
-from .newton import check_left, check_lone_rows, newton_effects
+from .newton import added_damping, check_left, check_lone_rows, newton_effects
 
 # The span rule follows leave-one-out (correlation 0.99) from about so many pinned rows on.
 FEW_PINNED = 30
@@ -130,7 +130,8 @@ class RankOneEffects(Effects):
         weights = objective.weights.copy()
         weights[rows] = 0.0
         known = objective.strictly_convex
-        factor = objective._factor(objective.quadratic(objective.theta, weights))
+        block, damping = objective.quadratic(objective.theta, weights), added_damping(self.solver)
+        factor = objective._factor(block.damped(damping) if damping else block)
         if known and not objective.strictly_convex:
             objective.strictly_convex = known
             raise ValueError(

@@ -53,8 +53,9 @@ def _(objective, problem):
 
 
 def exact_solver(objective, solver):
-    """The solver itself where it is exact, else a direct one."""
-    return solver if isinstance(solver, Direct) else Direct().fit(objective)
+    """The solver itself where it inverts the Hessian and nothing else, else a direct one."""
+    undamped = isinstance(solver, Direct) and not solver.damping_
+    return solver if undamped else Direct().fit(objective)
 
 
 class LinearCertificate:

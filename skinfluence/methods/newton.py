@@ -60,11 +60,18 @@ def _(objective, problem):
 
 
 class LinearNewtonEffects(Effects):
-    """Newton effects of a linear predictor, by downdating the Hessian a row at a time."""
+    """Newton effects of a linear predictor, by downdating the Hessian a row at a time.
+
+    A solver's damping is added to the Hessian of every step, whichever way it is solved.
+    """
 
     threaded = True
     # Refinement of the rules' part stops at this relative step.
     refine_tolerance = 1e-13
+
+    def __init__(self, problem):
+        super().__init__(problem)
+        self.damping = added_damping(problem.solver)
 
     def parameters(self, rows):
         """``(H - S_i ⊗ x_i x_i')⁻¹ p_i``, rules (balanced weights, mean form) included."""
@@ -157,7 +164,7 @@ class LinearNewtonEffects(Effects):
     def _without_product(self, delta, rows, x, phi, rho, own):
         """Hessian of the objective without each row, times its ``delta``."""
         objective = self.objective
-        out = rho[:, None] * objective.penalty_product(delta)
+        out = rho[:, None] * objective.penalty_product(delta) + self.damping * delta
         for group, block in enumerate(self._group_blocks()):
             product = join_outputs(
                 block.rows.tdot(block.rows.dot(split_outputs(delta.T, block.repeats))),
@@ -202,6 +209,7 @@ class LinearNewtonEffects(Effects):
         if objective.rule.trivial and small:
             return self._woodbury(rows, -gradient)
         block = objective.quadratic(objective.theta, objective.weights * factors, rho)
+        block = block.damped(self.damping) if self.damping else block
         with objective.identified_without(rows):
             factor = objective._factor(block)
         return solve_repeated(factor, -gradient[:, None], block.repeats)[:, 0]
@@ -259,6 +267,11 @@ class StackedEffects(Effects):
     def own_outputs(self, rows):
         """Side by side."""
         return np.concatenate([part.own_outputs(rows) for part in self.parts], axis=1)
+
+
+def added_damping(solver):
+    """What a solver adds to the Hessian, for steps that factorise a Hessian of their own."""
+    return getattr(solver, "damping_", 0.0)
 
 
 def check_lone_rows(objective, rows):

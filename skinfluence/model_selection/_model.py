@@ -205,11 +205,10 @@ def responses(head, Z, method, like):
 
     Shape and dtype are those of ``like``, its answer at one row.
     """
-    if head.classes is not None and method == "predict":
-        index = (Z[:, 0] > 0).astype(np.intp) if Z.shape[1] == 1 else Z.argmax(axis=1)
-        return head.classes[index]
+    if method == "predict" and (labels := head.labels(Z)) is not None:
+        return labels
     if method == "decision_function":
-        values = Z
+        values = head.decision_values(Z)
     elif method == "predict_proba":
         values = head.proba(Z)
     elif method == "predict_log_proba":

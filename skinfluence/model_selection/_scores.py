@@ -22,7 +22,7 @@ def pointwise(scorer, model, y):
         From outputs of all rows, shape (n, n_outputs), to scores, shape (n,).
     """
     function, sign, options = scorer_parts(scorer, model)
-    if function is accuracy_score and not options:
+    if function is accuracy_score and not options and y.ndim == 1:
         return lambda Z: (model.responses(Z, "predict") == y).astype(np.float64)
     if function is mean_squared_error and not options:
         return lambda Z: sign * _over_outputs((model.responses(Z, "predict") - y) ** 2)

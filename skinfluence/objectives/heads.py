@@ -83,6 +83,10 @@ class Head:
         """Which output ``decision`` and ``proba`` speak of, for encoded ``y`` (or None)."""
         raise NotImplementedError
 
+    def labels(self, Z):
+        """What ``predict`` gives for outputs (m, n_outputs); None where it gives decisions."""
+        return None
+
     def _no_probability(self):
         return "this model has no class probabilities; use target='decision' or target='loss'"
 
@@ -161,6 +165,18 @@ class ClassifierHead(Head):
                 f"the model knows {self.classes.tolist()}"
             )
         return index.astype(np.intp)
+
+    def decision_values(self, Z):
+        """What ``decision_function`` gives for outputs (m, n_outputs)."""
+        return Z
+
+    def predicted_index(self, Z):
+        """Class index that ``predict`` gives for outputs (m, n_outputs)."""
+        return (Z[:, 0] > 0).astype(np.intp) if Z.shape[1] == 1 else Z.argmax(axis=1)
+
+    def labels(self, Z):
+        """Predicted labels."""
+        return self.classes[self.predicted_index(Z)]
 
 
 class BinaryHead(ClassifierHead):

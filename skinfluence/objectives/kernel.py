@@ -274,7 +274,8 @@ def svc_objective(estimator, X, y, sample_weight=None):
     if binary:
         head = BinaryHead(classes, HingeLoss(), has_probability=False)
     else:
-        head = OneVsOneHead(classes, HingeLoss(), estimator.decision_function_shape, sign=-1)
+        shape, by_votes = estimator.decision_function_shape, not estimator.break_ties
+        head = OneVsOneHead(classes, HingeLoss(), shape, sign=-1, by_votes=by_votes)
     codes = head.encode(y)
     base = _weights(sample_weight, len(codes))
     # scikit-learn counts rows, not their weights, for class_weight="balanced"

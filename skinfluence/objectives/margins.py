@@ -56,10 +56,13 @@ class OneVsOneHead(ClassifierHead):
         Decision values: votes and confidences of each class, or the pairs' own.
     sign : {1, -1}
         Sign of the pairs' own values as the estimator reports them.
+    by_votes : bool, default=False
+        Whether predictions go by votes alone, the first of several winners, as libsvm's do.
     """
 
-    def __init__(self, classes, loss, shape="ovr", sign=1):
+    def __init__(self, classes, loss, shape="ovr", sign=1, by_votes=False):
         super().__init__(classes)
+        self.by_votes = by_votes
         self.loss_function, self.shape, self.sign = loss, shape, sign
         K = len(self.classes)
         self.pairs = [(a, b) for a in range(K) for b in range(a + 1, K)]
@@ -91,9 +94,22 @@ class OneVsOneHead(ClassifierHead):
             return self.sign * _pick(Z, index)
         if len(self.classes) == 2:  # one decision value, that of the second class
             index = np.ones_like(index)
-        votes = (Z <= 0) @ np.maximum(-self._signs, 0) + (Z > 0) @ np.maximum(self._signs, 0)
         confidence = Z @ self._signs
-        return _pick(votes + confidence / (3 * (np.abs(confidence) + 1)), index)
+        return _pick(self._votes(Z) + confidence / (3 * (np.abs(confidence) + 1)), index)
+
+    def _votes(self, Z):
+        return (Z <= 0) @ np.maximum(-self._signs, 0) + (Z > 0) @ np.maximum(self._signs, 0)
+
+    def decision_values(self, Z):
+        """Side by side."""
+        every = [self.decision(Z, np.full(len(Z), k)) for k in range(self.n_decisions)]
+        return np.column_stack(every)
+
+    def predicted_index(self, Z):
+        """The class with most votes, ties as the estimator breaks them."""
+        if self.n_outputs == 1:
+            return super().predicted_index(Z)
+        return (self._votes(Z) if self.by_votes else self.decision_values(Z)).argmax(axis=1)
 
     def decision_gradient(self, Z, index):
         """Derivative; the votes are constant almost everywhere."""

@@ -74,6 +74,11 @@ class SideBySideHead(Head):
             out[..., s] = np.where(inside[..., None], head.decision_gradient(Z[..., s], own), 0.0)
         return out
 
+    def labels(self, Z):
+        """Predicted labels, a column a target."""
+        columns = [head.labels(Z[:, s]) for _, head, s in self._each()]
+        return None if any(column is None for column in columns) else np.column_stack(columns)
+
     def explained_index(self, Z, y):
         """Several targets are ambiguous."""
         raise ValueError(

@@ -63,6 +63,7 @@ class Direct(Solver):
         """Factorise the Hessian of ``objective`` at its minimum."""
         if self.form not in FORMS:
             raise ValueError(f"form={self.form!r} is not one of {FORMS}")
+        self.__dict__.pop("_net", None)
         if all(
             hasattr(part, "quadratic_blocks") for part in getattr(objective, "parts", [objective])
         ):
@@ -82,7 +83,6 @@ class Direct(Solver):
         """This fitted solver with another damping; the matrix is kept, only factorised anew."""
         other = copy.copy(self)
         other.damping = damping
-        other.__dict__.pop("_inverses", None)
         if hasattr(other, "_net"):
             other._net = copy.copy(other._net)
         other._factorise()
@@ -126,6 +126,8 @@ class Direct(Solver):
         from .damped import GAUSS_NEWTON, curvature_operator, resolve_damping
 
         objective = self._objective
+        for kept in ("_inverses", "_range"):  # of another objective or damping
+            self.__dict__.pop(kept, None)
         if hasattr(self, "_net"):
             product = curvature_operator(objective, self._kind)
             inverts = self._kind in GAUSS_NEWTON
