@@ -14,7 +14,8 @@ from ..solvers.factor import PseudoFactor, QuadraticBlock
 from .base import Objective, Queries, objective_for
 from .design import Design
 from .heads import RegressionHead
-from .linear import Minimum, ScaledRows
+from .linear import Minimum
+from .linear_rows import ScaledRows
 from .losses import Loss
 from .piecewise import exact_step
 from .rules import RemovalRule, row_weights

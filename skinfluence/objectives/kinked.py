@@ -12,7 +12,8 @@ from scipy.linalg import LinAlgError, eigh
 
 from ..gradients import KroneckerRows
 from ..solvers.factor import QuadraticBlock
-from .linear import LinearObjective, Minimum, ScaledRows
+from .linear import LinearObjective, Minimum
+from .linear_rows import ScaledRows
 from .losses import Loss
 from .piecewise import exact_step
 

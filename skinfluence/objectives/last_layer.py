@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from .design import Design
-from .linear import LinearObjective, LinearQueries
+from .linear import LinearObjective
+from .linear_rows import LinearQueries
 from .losses import LogisticLoss, MultinomialLoss, SquaredLoss
 from .net_layers import Recorder, find_layers
 from .net_losses import LogisticLoss as TorchLogisticLoss

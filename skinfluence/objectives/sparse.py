@@ -7,7 +7,8 @@ import numpy as np
 from scipy.linalg import LinAlgError
 
 from ..solvers.factor import PrimalFactor, PseudoFactor
-from .linear import FactoredRows, LinearObjective, Minimum
+from .linear import LinearObjective, Minimum
+from .linear_rows import FactoredRows
 
 
 class SparseObjective(LinearObjective):
