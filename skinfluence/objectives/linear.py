@@ -21,6 +21,7 @@ from ..solvers.factor import (
     split_outputs,
 )
 from .base import Objective, relative_noise
+from .linear_rows import FactoredRows, LinearQueries, ScaledRows
 from .rules import RemovalRule
 
 # Rows of a block whose product with a small matrix is wanted while it is still in cache.
