@@ -48,13 +48,18 @@ autosummary_context = {
 }
 numpydoc_show_class_members = False
 
+# Sections of the gallery, in order; the scripts of each from short to long.
+GALLERY = ("rows", "pipelines", "groups", "labels", "nets")
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
-    "filename_pattern": r"/plot_",
+    "filename_pattern": r"/(plot_|quickstart)",
+    "subsection_order": [f"../examples/{name}" for name in GALLERY],
     "download_all_examples": False,
 }
 
+html_static_path = ["_static"]
+html_css_files = ["skinfluence.css"]
 html_theme = "pydata_sphinx_theme"
 html_show_sourcelink = False
 html_theme_options = {"show_prev_next": False}
