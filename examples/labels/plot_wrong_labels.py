@@ -42,8 +42,8 @@ noisy = np.where(flipped, 1 - y, y)
 model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1))
 detector = MislabelDetector(model if FAST else "auto", random_state=0).fit(X, noisy)
 flagged = detector.is_mislabeled_
-print(f"{flagged.sum()} of {len(y)} labels are flagged, {(flagged & flipped).sum()} of them flipped")
-print(f"of {flipped.sum()} flipped labels, {(~flagged & flipped).sum()} are not flagged")
+print(f"{flagged.sum()} of {len(y)} labels flagged, {(flagged & flipped).sum()} of them flipped")
+print(f"of {flipped.sum()} flipped labels, {(~flagged & flipped).sum()} not flagged")
 
 # %%
 # Beside it the loss of a model that was trained on the labels it judges. It has learned some of
