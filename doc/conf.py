@@ -26,6 +26,7 @@ extensions = [
 exclude_patterns = ["_build", "templates"]
 templates_path = ["templates"]
 default_role = "py:obj"
+toc_object_entries_show_parents = "hide"
 
 # A module's page lists what its ``__all__`` names, each on a page of its own.
 autosummary_ignore_module_all = False
@@ -48,13 +49,24 @@ autosummary_context = {
 }
 numpydoc_show_class_members = False
 
+# Sections of the gallery, in order; the scripts of each from short to long.
+GALLERY = ("rows", "pipelines", "groups", "labels", "nets")
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
-    "filename_pattern": r"/plot_",
+    "filename_pattern": r"/(plot_|quickstart)",
+    "default_thumb_file": str(Path(__file__).parent / "_static" / "start.png"),
+    "subsection_order": [f"../examples/{name}" for name in GALLERY],
     "download_all_examples": False,
 }
 
+html_static_path = ["_static"]
+html_css_files = ["skinfluence.css"]
+# Pages without pages below them need no list of these.
+html_sidebars = {
+    page: [] for page in ("install", "supported_models", "extending", "comparison", "references")
+}
+html_title = "skinfluence"
 html_theme = "pydata_sphinx_theme"
 html_show_sourcelink = False
 html_theme_options = {"show_prev_next": False}

@@ -16,6 +16,7 @@ from sklearn.linear_model import LogisticRegression, LogisticRegressionCV, Ridge
 from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
 from sklearn.multioutput import MultiOutputClassifier, MultiOutputRegressor
 from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.svm import LinearSVR
 
 from skinfluence import InfluenceExplainer
 from skinfluence.methods import METHODS
@@ -38,6 +39,8 @@ EXAMPLES = {
         Cs=[0.5], cv=2, l1_ratios=(0.0,), use_legacy_attributes=False, scoring="accuracy", tol=1e-10
     ),
     GaussianProcessRegressor: lambda: GaussianProcessRegressor(alpha=0.1, optimizer=None),
+    # its default loss is solved in the dual alone
+    LinearSVR: lambda: LinearSVR(dual=True, tol=1e-10, max_iter=100_000, random_state=0),
     MLPClassifier: lambda: MLPClassifier(**SMALL_NET),
     MLPRegressor: lambda: MLPRegressor(**SMALL_NET),
     CalibratedClassifierCV: lambda: CalibratedClassifierCV(LogisticRegression()),
@@ -111,6 +114,8 @@ def table(names=None):
 def page(cells):
     """The page in reStructuredText, from a :func:`table`."""
     lines = [
+        ":html_theme.sidebar_secondary.remove:",
+        "",
         "Supported models",
         "================",
         "",
@@ -118,6 +123,7 @@ def page(cells):
         "(``doc/support_table.py``). A dash is refused by name; the reasons stand below.",
         "",
         ".. list-table::",
+        "   :class: support",
         "   :header-rows: 1",
         "",
     ]

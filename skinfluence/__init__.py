@@ -1,6 +1,8 @@
 """Influence functions for scikit-learn and skorch models: which rows did this?"""
 
 from ._config import config_context, get_config, set_config
+from ._most_influential import InfluentialSet
+from ._unlearn import Unlearned
 from .embedding import InfluenceEmbedding
 from .ensemble import EnsembleExplainer
 from .explainer import InfluenceExplainer
@@ -16,8 +18,10 @@ __all__ = [
     "GradientStore",
     "InfluenceEmbedding",
     "InfluenceExplainer",
-    "MultiStageInfluence",
     "InfluenceSelector",
+    "InfluentialSet",
+    "MultiStageInfluence",
+    "Unlearned",
     "__version__",
     "config_context",
     "get_config",

@@ -28,7 +28,7 @@ ATTEMPTS = 20
 class InfluentialSet:
     """Rows and what their joint removal does.
 
-    Attributes
+    Parameters
     ----------
     rows : ndarray of int
         Positions of the rows; the most influential first.
@@ -43,6 +43,17 @@ class InfluentialSet:
         The quantity of the estimator refitted without the rows.
     flipped : bool or None
         Whether the refit flips the conclusion; None where no flip was asked for.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sklearn.linear_model import Ridge
+    >>> from skinfluence import InfluenceExplainer
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> explainer = InfluenceExplainer(Ridge(), target="decision").fit(X, y)
+    >>> most = explainer.most_influential_set(X[:1], k=5)  # of one prediction
+    >>> len(most.rows), most.flipped
+    (5, None)
     """
 
     rows: np.ndarray

@@ -30,7 +30,7 @@ DROPPED = {"rank_", "singular_"}
 class Unlearned:
     """An estimator without some rows.
 
-    Attributes
+    Parameters
     ----------
     estimator : estimator
         A copy with other parameters. Of a search, its best estimator.
@@ -42,6 +42,15 @@ class Unlearned:
     gradient_norm : float
         Euclidean norm of the gradient of the objective without the rows at its parameters, which
         is zero at the optimum.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sklearn.linear_model import Ridge
+    >>> from skinfluence import InfluenceExplainer
+    >>> without = InfluenceExplainer(Ridge()).fit(*load_diabetes(return_X_y=True)).unlearn([0, 1])
+    >>> without.distance_bound < 1e-8
+    True
     """
 
     estimator: Any

@@ -37,6 +37,7 @@ __all__ = [
     "resolve_method",
 ]
 
+#: Default methods by name.
 METHODS = {
     "influence": Influence,
     "infinitesimal_jackknife": InfinitesimalJackknife,

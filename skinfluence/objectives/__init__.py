@@ -1,6 +1,6 @@
 """Objectives: what an estimator minimised. Importing this registers every supported model."""
 
-from . import (
+from . import (  # noqa: F401 (each registers its objectives)
     gaussian,
     generalised,
     huber,
@@ -24,20 +24,6 @@ __all__ = [
     "Net",
     "Objective",
     "Queries",
-    "gaussian",
-    "generalised",
-    "huber",
-    "kernel",
-    "lasso",
-    "linear_svm",
-    "logistic",
-    "multi_task",
-    "neighbors",
     "objective_for",
-    "one_vs_rest",
     "resolve_objective",
-    "ridge",
-    "smoother",
-    "stochastic",
-    "wrappers",
 ]

@@ -32,6 +32,7 @@ __all__ = [
     "resolve_solver",
 ]
 
+#: Default solvers by name.
 SOLVERS = {
     "direct": Direct,
     "system": System,

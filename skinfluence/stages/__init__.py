@@ -4,7 +4,7 @@
 ``@stage_for.register(MyTransformer)``.
 """
 
-from . import (
+from . import (  # noqa: F401 (each registers its stages)
     compose,
     encoders,
     expansions,
@@ -25,16 +25,6 @@ __all__ = [
     "Opaque",
     "Stage",
     "Stateless",
-    "compose",
-    "encoders",
-    "expansions",
-    "impute",
-    "kernels",
     "numerical_stage",
-    "power",
-    "projections",
-    "scalers",
-    "selectors",
-    "stacking",
     "stage_for",
 ]

@@ -41,6 +41,7 @@ __all__ = [
     "resolve_target",
 ]
 
+#: Default targets by name.
 TARGETS = {
     "loss": Loss,
     "decision": Decision,

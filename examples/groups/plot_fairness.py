@@ -48,7 +48,9 @@ target = DemographicParity(black[explain])
 explainer = InfluenceExplainer(LogisticRegression(), target=target).fit(X[train], y[train])
 influence = explainer.transform(X[explain], y[explain])[0]
 worst = np.argsort(influence)[:5]
-[(bool(y[train[i]]), bool(black[train[i]]), round(influence[i], 5)) for i in worst]
+for i, row in zip(worst, train[worst], strict=True):
+    applicant = "black" if black[row] else "other"
+    print(f"{applicant}, {'approved' if y[row] else 'denied'}: {influence[i]:+.5f}")
 
 # %%
 # Without them

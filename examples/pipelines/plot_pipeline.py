@@ -59,7 +59,7 @@ fig.tight_layout()
 # The truth for some of these rows, from whole pipelines trained without each, beside the answer
 # that keeps the imputer and the scaler as they were fitted. Behind scalers little hangs on it: the
 # penalty alone sees their move. (Behind components or target encodings it is another matter:
-# :ref:`sphx_glr_auto_examples_plot_frozen_misleads.py`.)
+# :ref:`sphx_glr_auto_examples_pipelines_plot_frozen_misleads.py`.)
 
 
 def test_loss(keep):

@@ -1,0 +1,47 @@
+"""Pages and links of the documentation that need no build to be checked."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOC = ROOT / "doc"
+GENERATED = {"supported_models", "auto_examples/index"}  # when the documentation is built
+WITH_TOCTREE = [page for page in DOC.rglob("index.rst") if "auto_examples" not in page.parts]
+
+
+def toctree(page):
+    """Paths named by the toctrees of a page, relative to its folder."""
+    blocks = re.findall(r"^\.\. toctree::\n(?:   :.*\n)*\n((?:   \S.*\n)+)", page.read_text(), re.M)
+    return [line.strip() for block in blocks for line in block.splitlines()]
+
+
+@pytest.mark.parametrize("page", WITH_TOCTREE, ids=lambda page: str(page.relative_to(DOC)))
+def test_pages_of_toctrees_exist(page):
+    found = {name for name in toctree(page) if (page.parent / f"{name}.rst").is_file()}
+    assert found and set(toctree(page)) - GENERATED == found - GENERATED
+
+
+def test_every_guide_page_is_in_its_toctree():
+    guide = DOC / "guide" / "index.rst"
+    assert sorted([*toctree(guide), "index"]) == sorted(p.stem for p in guide.parent.glob("*.rst"))
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_relative_links_resolve(name):
+    page = ROOT / name
+    links = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_examples_named_in_the_guide_exist():
+    pages = [*(DOC / "guide").glob("*.rst"), *(ROOT / "examples").rglob("*.py")]
+    named = {
+        ref
+        for page in pages
+        for ref in re.findall(r"sphx_glr_auto_examples_(\w+)\.py", page.read_text())
+    }
+    scripts = (ROOT / "examples").rglob("*.py")
+    known = {"_".join(s.relative_to(ROOT / "examples").with_suffix("").parts) for s in scripts}
+    assert named and named <= known
