@@ -1,6 +1,8 @@
 """Block sizes from a memory budget, and threads held to the machine's cores."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 
 import joblib
@@ -38,6 +40,20 @@ def _controller():
     return ThreadpoolController()
 
 
+_alone = ContextVar("alone", default=False)
+
+
+@contextmanager
+def calling_thread():
+    """No further threads inside: the caller is one of several that share the cores."""
+    token = _alone.set(True)
+    try:
+        with one_blas_thread():
+            yield
+    finally:
+        _alone.reset(token)
+
+
 @cache  # asking the system takes longer than a small block
 def n_threads():
     """Cores this process may use."""
@@ -56,7 +72,7 @@ def map_threads(function, items):
     is limited to one thread meanwhile, which keeps the total at the number of cores.
     """
     items = list(items)
-    workers = min(n_threads(), len(items))
+    workers = 1 if _alone.get() else min(n_threads(), len(items))
     if workers <= 1:
         return [function(item) for item in items]
     with (

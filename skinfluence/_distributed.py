@@ -13,7 +13,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._blocks import block_length, blocks
+from ._blocks import block_length, blocks, calling_thread
 from ._effects import as_rows, check_steps
 from ._out import open_sink
 from ._partitions import Partitions, is_dask
@@ -324,7 +324,8 @@ def _first_rows(estimator, part):
 
 
 def _on_shard(estimator, part, function, args):
-    return function(_shard(estimator, part), *args)
+    with calling_thread():  # a worker has as many tasks at a time as it has threads
+        return function(_shard(estimator, part), *args)
 
 
 def _add(parts):
@@ -338,13 +339,14 @@ def _class_counts(shard, n_classes):
 def _on_explainer(fitted, estimator, part, function, args):
     """Call ``function`` with an explainer whose training rows are those of one shard."""
     local, theta, class_counts = fitted
-    explainer, objective = copy.copy(local), _shard(estimator, part)
-    objective._set_theta(theta)
-    objective.class_counts = class_counts
-    explainer.objective_, explainer.n_rows_ = objective, objective.n_rows
-    problem = Problem(objective, local.solver_, batch_size=local.batch_size)
-    explainer.effects_ = local.method_.bind(problem)
-    return function(explainer, *args)
+    with calling_thread():
+        explainer, objective = copy.copy(local), _shard(estimator, part)
+        objective._set_theta(theta)
+        objective.class_counts = class_counts
+        explainer.objective_, explainer.n_rows_ = objective, objective.n_rows
+        problem = Problem(objective, local.solver_, batch_size=local.batch_size)
+        explainer.effects_ = local.method_.bind(problem)
+        return function(explainer, *args)
 
 
 def _transform(explainer, queries):

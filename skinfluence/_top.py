@@ -25,9 +25,10 @@ def check_top(k, by, n_rows):
 
 
 class TopValues:
-    """Keeps the ``k`` best columns a row of a matrix that arrives in blocks.
+    """Keeps the ``k`` best columns a row of a matrix that arrives in blocks, in any order.
 
-    A block is compared with each row's worst kept value; only what beats it is sorted.
+    A block is compared with each row's worst kept value; what beats it is collected, and sorted
+    when enough has come together. Of equal values the first columns are kept.
 
     Parameters
     ----------
@@ -38,53 +39,65 @@ class TopValues:
     """
 
     def __init__(self, n, k, by):
-        self.k, self.by = k, by
-        self.values = np.zeros((n, 0))
-        self.indices = np.zeros((n, 0), dtype=np.intp)
+        self.n, self.k, self.by = n, k, by
+        self.limit = max(4 * n * k, 2**16)
+        self._found, self._n_found, self._width = [], 0, 0
+        # a row's worst kept score, and the last column that has it
+        self._bar = np.full(n, -np.inf), np.full(n, np.iinfo(np.intp).max)
         self._lock = Lock()
 
     def update(self, columns, values):
         """Take in the columns ``columns`` (a slice)."""
-        scores = self._scores(values)
+        worst, last = self._bar
+        best = self._best(values)
+        rows = np.flatnonzero((best > worst) | ((best == worst) & (columns.start < last)))
+        part = values[rows]
+        scores = self._scores(part)
+        least = worst[rows, None]
+        if part.shape[1] > self.k and np.isneginf(least).any():
+            kth = np.partition(scores, -self.k, axis=1)[:, [-self.k]]
+            least = np.maximum(least, kth)
+        row, column = np.nonzero(scores >= least)
         with self._lock:
-            if self.values.shape[1] < self.k:
-                self._merge(columns.start, values, scores)
-            else:
-                self._merge_better(columns.start, values, scores)
+            self._width += values.shape[1]
+            self._found.append((rows[row], column + columns.start, part[row, column]))
+            self._n_found += len(row)
+            if self._n_found > self.limit:
+                self._prune()
 
     def result(self):
         """``(indices, values)`` of shape (n, k), best first; ties by position."""
-        order = np.lexsort((self.indices, -self._scores(self.values)), axis=1)
-        take = np.take_along_axis
-        return take(self.indices, order, axis=1), take(self.values, order, axis=1)
+        _, indices, values = self._prune()
+        shape = (self.n, min(self.k, self._width))
+        if len(values) != shape[0] * shape[1]:
+            raise ValueError("some influences are not numbers: there is no order among them")
+        return indices.reshape(shape), values.reshape(shape)
+
+    def _prune(self):
+        """Sort what was found, and keep the best of each row."""
+        if not self._found:
+            return np.empty((3, 0), dtype=np.intp)
+        rows, columns, values = (np.concatenate(piece) for piece in zip(*self._found, strict=True))
+        scores = self._scores(values)
+        order = np.lexsort((columns, -scores, rows))
+        rows = rows[order]
+        rank = np.arange(len(rows)) - np.searchsorted(rows, rows)
+        kept = order[rank < self.k]
+        ends = order[rank == self.k - 1]
+        worst, last = (part.copy() for part in self._bar)
+        full = rows[rank == self.k - 1]
+        worst[full], last[full] = scores[ends], columns[ends]
+        self._bar = worst, last
+        self._found = [(rows[rank < self.k], columns[kept], values[kept])]
+        self._n_found = len(kept)
+        return self._found[0]
+
+    def _best(self, values):
+        if self.by == "magnitude":
+            return np.maximum(values.max(axis=1), -values.min(axis=1))
+        return values.max(axis=1) if self.by == "helpful" else -values.min(axis=1)
 
     def _scores(self, values):
         if self.by == "magnitude":
             return np.abs(values)
         return values if self.by == "helpful" else -values
-
-    def _merge(self, start, values, scores):
-        k = min(self.k, values.shape[1])
-        part = np.argpartition(scores, -k, axis=1)[:, -k:]
-        self._keep(np.take_along_axis(values, part, axis=1), part + start)
-
-    def _merge_better(self, start, values, scores):
-        worst = self._scores(self.values).min(axis=1)
-        better = np.flatnonzero(scores.max(axis=1) > worst)
-        for row in better:
-            found = np.flatnonzero(scores[row] > worst[row])
-            if len(found) > self.k:
-                found = found[np.argpartition(scores[row, found], -self.k)[-self.k :]]
-            new = np.concatenate([self.values[row], values[row, found]])
-            index = np.concatenate([self.indices[row], found + start])
-            best = np.argpartition(self._scores(new), -self.k)[-self.k :]
-            self.values[row], self.indices[row] = new[best], index[best]
-
-    def _keep(self, values, indices):
-        values = np.concatenate([self.values, values], axis=1)
-        indices = np.concatenate([self.indices, indices], axis=1)
-        if values.shape[1] > self.k:
-            best = np.argpartition(self._scores(values), -self.k, axis=1)[:, -self.k :]
-            values = np.take_along_axis(values, best, axis=1)
-            indices = np.take_along_axis(indices, best, axis=1)
-        self.values, self.indices = values, indices

@@ -26,12 +26,16 @@ class BlockWalk:
         n_queries = len(bound.queries)
         if self.method_.linear_target:
             adjoint = self.effects_.adjoint(bound.pullback())
-            stored = out is not None and out.dtype == self._dtype
-            for rows in self._row_slices(1 if bound.target.scalar else n_queries, stored=stored):
-                if stored:
+            n_values = 1 if bound.target.scalar else n_queries
+            if out is not None and out.dtype == self._dtype:
+                for rows in self._row_slices(n_values, stored=True):
                     self.effects_.linearised(adjoint, rows, out=out[:, rows])
-                else:
-                    use(rows, self.effects_.linearised(adjoint, rows))
+                return
+            # each core looks through its own product while it is in its cache
+            self._map_rows(
+                lambda rows: use(rows, self.effects_.linearised(adjoint, rows)),
+                self._row_slices(n_values, in_cache=True),
+            )
             return
 
         def work(rows):
