@@ -56,6 +56,12 @@ BENCHMARKS = {
     "groups": ("Groups of rows", ["groups.py"], None, {}),
     "targets": ("Targets against refits and pyinfluence", ["targets.py"], "rivals", {}),
     "fairness": ("Rows removed for fairness and robustness", ["fairness.py"], None, {}),
+    "mislabel": (
+        "Wrong labels: average precision and F1 against cleanlab and pyinfluence",
+        ["mislabel.py", "show", "--lines", "{cache}/mislabel.jsonl"],
+        "rivals",
+        {},
+    ),
     "mislabel_time": (
         "Time to find wrong labels against cleanlab",
         ["mislabel.py", "time"],
@@ -66,7 +72,171 @@ BENCHMARKS = {
 }
 
 # Ratios and figures first: label, benchmark, pattern with one group, target
-SUMMARY = []
+NUMBER = r"([\d.e+-]+)"
+SUMMARY = [
+    (
+        "all pairs, float64: time over the bare product",
+        "all_pairs",
+        rf"influence float64 / bare float64: {NUMBER}",
+        "≤ 1.25",
+    ),
+    (
+        "all pairs: time over pyinfluence's",
+        "all_pairs",
+        rf"influence float64 / pyinfluence: {NUMBER}",
+        "≤ 1",
+    ),
+    (
+        "all pairs: newton over first order",
+        "all_pairs",
+        rf"newton float64 / influence float64: {NUMBER}",
+        "≤ 3",
+    ),
+    (
+        "all pairs: float32 over float64",
+        "all_pairs",
+        rf"influence float64 / influence float32: {NUMBER}",
+        "≥ 1.6",
+    ),
+    (
+        "leave-one-out of 200 000 rows over one fit",
+        "streams",
+        rf"newton self-influence / LogisticRegression\(\).fit: {NUMBER}",
+        "≤ 0.5",
+    ),
+    (
+        "top 10 of a million rows over the bare blocks",
+        "streams",
+        rf"top_influences / bare blocks: {NUMBER}",
+        "≤ 1.6",
+    ),
+    (
+        "top 10 of ten million rows: speed of the bare product",
+        "ten_million",
+        r"speed of the bare product reached: (\d+%)",
+        "≥ 70%",
+    ),
+    (
+        "ten million rows: peak memory, MB",
+        "ten_million",
+        rf"peak resident memory, mapped file pages included: {NUMBER}",
+        "≤ 24 000",
+    ),
+    (
+        "exact leave-one-out, n = 5 000: speed over refits",
+        "exact_leave_one_out",
+        r"(\d+) x refits",
+        "≥ 40",
+    ),
+    (
+        "exact leave-one-out, n = 100 000, tol 1e-5: speed over refits",
+        "exact_leave_one_out",
+        r"tol=1e-05: .* fits; (\d+) x refits",
+        "≥ 1 000",
+    ),
+    (
+        "5 folds: speed over scikit-learn's",
+        "cross_validation",
+        rf"5 folds, default tol: .* = {NUMBER} x",
+        "≥ 3",
+    ),
+    (
+        "5 folds, scikit-learn by newton-cholesky: speed",
+        "cross_validation",
+        rf"5 folds, .*newton-cholesky.* = {NUMBER} x",
+        "≥ 3",
+    ),
+    (
+        "exact leave-one-out, n = 5 000: speed over scikit-learn's",
+        "cross_validation",
+        r"exact leave-one-out n=5000, .* = (\d+) x",
+        "≥ 200",
+    ),
+    (
+        "exact leave-one-out, n = 100 000: speed over scikit-learn's",
+        "cross_validation",
+        r"exact leave-one-out n=100000, .* = (\d+) x",
+        "≥ 5 000",
+    ),
+    (
+        "search on wine, leave-one-out: speed over scikit-learn's",
+        "cross_validation",
+        r"search, wine: .* auto .* = (\d+) x, exact",
+        "≥ 50",
+    ),
+    (
+        "scaler followed over kept",
+        "stages",
+        rf"scaler \+ logistic\s+influence .*ratio {NUMBER}",
+        "≤ 3",
+    ),
+    (
+        "scaler and components followed over kept",
+        "stages",
+        rf"scaler \+ PCA \+ logistic\s+influence .*ratio {NUMBER}",
+        "small",
+    ),
+    (
+        "two dask workers over one: speed",
+        "dask_workers",
+        rf"two workers .* {NUMBER} x",
+        "≥ 1.6",
+    ),
+    (
+        "digits net: LDS of the default",
+        "nets",
+        r"default +[\d.]+ +\d+ +([\d.]+)",
+        "≥ .73",
+    ),
+    (
+        "digits net: time of the default over exact",
+        "nets",
+        rf"time of default / dense reference: {NUMBER}",
+        "≤ 0.2",
+    ),
+    (
+        "digits net: LDS of EKFAC",
+        "nets",
+        r"\nEKFAC +[\d.]+ +\d+ +([\d.]+)",
+        "≥ .58",
+    ),
+    (
+        "digits net: time of EKFAC over kronfluence's",
+        "nets",
+        rf"time of EKFAC / kronfluence EKFAC: {NUMBER}",
+        "≤ 0.2",
+    ),
+    (
+        "digits net: time of EKFAC over pyDVL's",
+        "nets",
+        rf"time of EKFAC / pyDVL EKFAC: {NUMBER}",
+        "≤ 0.2",
+    ),
+    (
+        "wrong labels, uniform 10 %: average precision",
+        "mislabel",
+        r"AP, uniform noise, 10%, (?:.*\n)+?skinfluence .* ([\d.]+)",
+        "≥ .78",
+    ),
+    (
+        "the same, best of cleanlab",
+        "mislabel",
+        r"AP, uniform noise, 10%, (?:.*\n)+?cleanlab, average .* ([\d.]+)",
+        "below",
+    ),
+    (
+        "functional AUROC: correlation with refits",
+        "targets",
+        rf"AUROC +newton +slope +[\d.]+ +correlation {NUMBER}",
+        "≥ .99",
+    ),
+    (
+        "the same, pyinfluence",
+        "targets",
+        rf"AUROC +pyinfluence +slope +[\d.]+ +correlation {NUMBER}",
+        "below",
+    ),
+]
 
 
 def machine():
