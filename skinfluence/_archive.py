@@ -11,6 +11,7 @@ import scipy
 import sklearn
 from sklearn.utils.validation import check_is_fitted
 
+from ._distributed import check_whole
 from ._objects import Decoder, Encoder
 
 # Of the layout of an archive; raised when an older package could misread a newer archive.
@@ -54,6 +55,7 @@ class Archived:
         (42, 400)
         """
         check_is_fitted(self)
+        check_whole(self, "an archive")
         path = Path(path)
         partial = path.with_name(path.name + ".part")
         try:

@@ -34,21 +34,28 @@ def on_shards(method):
 
     @wraps(method)
     def dispatch(self, *args, **kwargs):
+        """The method, of the shards if the training rows lie in them."""
         check_is_fitted(self)
         if self._shards is not None:
             if kwargs.pop("relative", None) is not None:
                 raise TypeError("relative influence needs all training rows at once: compute them")
             return getattr(self._shards, method.__name__)(*args, **kwargs)
         if args and is_dask(args[0]):
-            if method.__name__ != "transform" or kwargs:
+            if method.__name__ != "transform" or kwargs.keys() - {"y"}:
                 raise TypeError(
                     "queries in dask collections are for transform, or for an explainer whose "
                     "training rows lie in them too: compute the queries"
                 )
-            return over_queries(self, *args)
+            return over_queries(self, *args, **kwargs)
         return method(self, *args, **kwargs)
 
     return dispatch
+
+
+def check_whole(explainer, what):
+    """Refuse an explainer whose training rows lie in shards."""
+    if getattr(explainer, "_shards", None) is not None:
+        raise TypeError(f"{what} needs all training rows at once: pass them as arrays")
 
 
 def fit_sharded(explainer, X, y, sample_weight):

@@ -11,6 +11,7 @@ from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from ._blocks import block_length, blocks
+from ._distributed import check_whole
 from ._top import TopValues, check_top
 from .solvers.damped import (
     GAUSS_NEWTON,
@@ -113,6 +114,7 @@ class GradientStore(BaseEstimator):
             raise ValueError(f"n_components={self.n_components!r} must be a positive integer")
         if self.folder is not None and not isinstance(self.random_state, numbers.Integral):
             raise ValueError("a store on disk needs an integer random_state to be opened again")
+        check_whole(explainer, "GradientStore")
         objective = explainer.objective_
         check_unrestricted(objective, "GradientStore")
         product = curvature_operator(objective, self.curvature)

@@ -20,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, scale
 from sklearn.svm import SVC, LinearSVC
 
-from skinfluence import InfluenceExplainer
+from skinfluence import GradientStore, InfluenceExplainer
 from skinfluence.model_selection import cross_val_predict
 from skinfluence.targets import Mean, Probability
 
@@ -99,6 +99,7 @@ def test_queries_in_partitions():
     expected = local.transform(X, y)
     close(sharded.transform(Q, labels), expected)
     close(local.transform(Q, labels), expected)
+    close(local.transform(Q, y=labels), expected)
     close(sharded.dataset_influence(Q, labels), local.dataset_influence(X, y))
     w = da.from_array(weights[:14], chunks=5)
     mean = sharded.dataset_influence(Q, labels, sample_weight=w)
@@ -228,6 +229,10 @@ def test_checks():
     sharded = InfluenceExplainer(model).fit(*rows)
     with pytest.raises(TypeError, match="not available for rows in dask"):
         sharded.group_influence(yb, Xb[:3], yb[:3])
+    with pytest.raises(TypeError, match="GradientStore needs all training rows at once"):
+        GradientStore(10).fit(sharded)
+    with pytest.raises(TypeError, match="an archive needs all training rows at once"):
+        sharded.save("sharded.influence")
     with pytest.raises(ValueError, match="k=0"):
         sharded.top_influences(Xb[:3], yb[:3], k=0)
     broken = Xb.copy()

@@ -283,6 +283,7 @@ def check_lone_rows(objective, rows):
 
 
 def check_left(left, rows):
+    """Refuse rows without which nothing is left to identify the fit."""
     bad = left <= SMALLEST_LEFT
     if bad.any():
         names = np.asarray(rows)[bad][:5].tolist()
