@@ -36,8 +36,13 @@ class Archived:
         Raises
         ------
         TypeError
-            If a part cannot be written as data: a neural net's module, or a function without a
-            name that can be imported.
+            If a part cannot be written as data, such as a function without a name that can be
+            imported.
+
+        Notes
+        -----
+        Of a skorch net the archive holds the parameters, the rows and every factor; its module is
+        code, which :meth:`load` takes from a net of the same kind.
 
         Examples
         --------
@@ -68,7 +73,7 @@ class Archived:
             partial.unlink(missing_ok=True)
 
     @classmethod
-    def load(cls, path, *, trusted=()):
+    def load(cls, path, *, trusted=(), net=None):
         """A fitted explainer from an archive that :meth:`save` made.
 
         Parameters
@@ -77,6 +82,9 @@ class Archived:
         trusted : list of str, default=()
             Full names of classes and functions outside skinfluence, scikit-learn and what those
             build on that the archive may use, such as your own transformers.
+        net : skorch net, optional
+            For the archive of a net: one with the same module and criterion, fitted or not. It is
+            copied, and given the parameters of the archive.
 
         Returns
         -------
@@ -86,7 +94,8 @@ class Archived:
         ------
         ValueError
             If the file is no such archive, was made by a newer version, or names types that are
-            not trusted.
+            not trusted; if ``net`` is missing, or computes something else than the net of the
+            archive did.
         """
         try:
             archive = zipfile.ZipFile(path)
@@ -103,7 +112,7 @@ class Archived:
             if manifest["class"] != cls.__name__:
                 kind = manifest["class"]
                 raise ValueError(f"{path} holds a {kind}; use {kind}.load to read it")
-            return Decoder(archive, trusted).decode(json.loads(objects))
+            return Decoder(archive, trusted, net).decode(json.loads(objects))
 
 
 def _manifest(kind):

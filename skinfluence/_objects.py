@@ -7,6 +7,7 @@ fitted explainer holds.
 import copyreg
 import importlib
 import io
+import sys
 import types
 from functools import partial
 
@@ -42,6 +43,7 @@ class Encoder:
     def __init__(self, archive):
         self.archive = archive
         self.seen = {}  # by identity; the objects are kept, or their identities would be reused
+        self.modules = {}  # of nets, by identity: (the source that has it, its path there)
         self.n_arrays = 0
 
     def encode(self, value):
@@ -84,17 +86,26 @@ class Encoder:
         if value.dtype.hasobject:
             items = [self.encode(item) for item in value.ravel().tolist()]
             return {"objects": items, "shape": list(value.shape)}
+        kind = "scalar" if isinstance(value, np.generic) else "array"
+        return {kind: self.write_array(value)}
+
+    def write_array(self, value):
+        """Write an array; returns its name in the archive."""
         name = f"{self.n_arrays}.npy"
         self.n_arrays += 1
         with self.archive.open(name, "w", force_zip64=True) as file:
             np.lib.format.write_array(file, np.asarray(value), allow_pickle=False)
-        return {"scalar" if isinstance(value, np.generic) else "array": name}
+        return name
 
     def _object(self, value):
+        if "torch" in sys.modules:
+            node = _net_objects().encode_net_part(self, value)
+            if node is not None:
+                return node
         if type(value).__module__.split(".")[0] == "torch" or hasattr(value, "named_parameters"):
             raise TypeError(
-                "a neural net's module is code, which an archive does not hold: save the net with "
-                "skorch's save_params, and keep projected gradients in a GradientStore"
+                f"a {type(value).__name__} is code, which an archive does not hold: keep the "
+                "gradients of such a net in a GradientStore"
             )
         try:
             make, args, state, items, pairs = (*value.__reduce_ex__(4), None, None, None)[:5]
@@ -127,10 +138,12 @@ class Decoder:
         Open for reading.
     trusted : list of str
         Names that may be used besides those of the packages above.
+    net : skorch net, optional
+        Has the module of a net in the archive.
     """
 
-    def __init__(self, archive, trusted=()):
-        self.archive, self.trusted = archive, {*NAMES, *trusted}
+    def __init__(self, archive, trusted=(), net=None):
+        self.archive, self.trusted, self.net = archive, {*NAMES, *trusted}, net
         self.made = {}
 
     def decode(self, node):
@@ -184,7 +197,7 @@ class Decoder:
         return partial(func, *args, **keywords)
 
     def _object(self, node):
-        kind = self._find(node["object"], CLASSES)
+        kind = self.find(node["object"], CLASSES)
         if not isinstance(kind, type):
             raise ValueError(f"the archive builds {node['object']}, which is no class")
         out = kind.__new__(kind, *(self.decode(part) for part in node["args"]))
@@ -192,7 +205,7 @@ class Decoder:
 
     def _call(self, node):
         rebuilds = node["call"].rpartition(":")[2].startswith(REBUILDERS)
-        make = self._find(node["call"], PACKAGES if rebuilds else CLASSES)
+        make = self.find(node["call"], PACKAGES if rebuilds else CLASSES)
         if not isinstance(make, type) and not rebuilds:
             raise ValueError(f"the archive calls {node['call']}, which is no class")
         return self._restore(make(*(self.decode(part) for part in node["args"])), node)
@@ -212,7 +225,8 @@ class Decoder:
         self._fill(out, node.get("pairs", ()))
         return out
 
-    def _find(self, name, packages=PACKAGES):
+    def find(self, name, packages=PACKAGES):
+        """The class or function of a name that may be used."""
         module, _, path = name.partition(":")
         known = f"{module}.{path}" in self.trusted
         if not known and module.split(".")[0] not in packages:
@@ -238,10 +252,20 @@ class Decoder:
         "slice": lambda self, node: slice(*(self.decode(part) for part in node["slice"])),
         "method": lambda self, node: getattr(self.decode(node["of"]), node["method"]),
         "partial": _partial,
-        "name": lambda self, node: self._find(node["name"]),
+        "name": lambda self, node: self.find(node["name"]),
         "object": _object,
         "call": _call,
+        **{
+            kind: lambda self, node, read=f"read_{kind}": getattr(_net_objects(), read)(self, node)
+            for kind in ("tensor", "torch", "net", "module", "source")
+        },
     }
+
+
+def _net_objects():
+    from . import _net_objects
+
+    return _net_objects
 
 
 def _name(value):

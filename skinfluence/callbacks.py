@@ -121,7 +121,7 @@ class TracInCheckpoint(Callback):
         elif not all(isinstance(e, numbers.Integral) and e >= 0 for e in self.epochs):
             raise ValueError(f"epochs={self.epochs!r} must hold integers of at least 0")
         self.checkpoints_ = []
-        self._early = Checkpoint(0)  # steps before the first checkpoint
+        self._early_ = Checkpoint(0)  # steps before the first checkpoint
         return self
 
     def on_train_begin(self, net, **kwargs):
@@ -133,7 +133,7 @@ class TracInCheckpoint(Callback):
         """Add up the learning rates of the coming step."""
         if not training:
             return
-        current = self.checkpoints_[-1] if self.checkpoints_ else self._early
+        current = self.checkpoints_[-1] if self.checkpoints_ else self._early_
         size = get_len(batch[0])
         names = {id(p): name for name, p in net.module_.named_parameters()}
         for group in net.optimizer_.param_groups:
@@ -168,7 +168,7 @@ class TracInCheckpoint(Callback):
             momentum_factor=_momentum_factor(optimizer),
         )
         if not self.checkpoints_:
-            checkpoint.rates, checkpoint.row_rates = self._early.rates, self._early.row_rates
+            checkpoint.rates, checkpoint.row_rates = self._early_.rates, self._early_.row_rates
         if self.folder is None:
             checkpoint.state = state
         else:

@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.frozen import FrozenEstimator
 from sklearn.kernel_ridge import KernelRidge
@@ -257,3 +258,9 @@ def test_one_vs_rest_is_the_dot_product_of_all_parts():
     tracin = InfluenceExplainer(model, method="tracin").fit(X, Y)
     dot = InfluenceExplainer(model, method="influence", solver="identity").fit(X, Y)
     np.testing.assert_allclose(tracin.transform(X, Y), dot.transform(X, Y), rtol=1e-10)
+
+
+def test_a_trained_net_can_be_cloned():
+    copy = clone(fitted(make_net(epochs=[0, 2])))
+    kept = next(each for each in copy.callbacks if isinstance(each, TracInCheckpoint))
+    assert kept.epochs == [0, 2]

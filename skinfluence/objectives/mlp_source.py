@@ -31,7 +31,7 @@ class MlpSource:
     """
 
     def __init__(self, estimator, X, y, sample_weight=None, dtype=None):
-        self.X, self.y = NetRows(X), y
+        self.estimator, self.X, self.y = estimator, NetRows(X), y
         self.device = torch.device("cpu")
         self.dtype = torch.float64 if dtype is None else dtype
         self.module = self._module(estimator).to(self.dtype).eval()
@@ -79,6 +79,22 @@ class MlpSource:
                 rule = self.weights
         self.rule = RemovalRule(n, penalty_measure=rule)
         self.penalties = {name: penalty if name.endswith("weight") else 0.0 for name in self.state}
+
+    def without_code(self):
+        """What an archive holds: all but the module."""
+        return {name: value for name, value in vars(self).items() if name != "module"}
+
+    def with_code(self, state):
+        """Make the module anew, with the parameters of ``state``."""
+        vars(self).update(state)
+        self.module = self._module(self.estimator).to(self.dtype).eval()
+        self.module.load_state_dict(self.state)
+        self.state = {name: p.detach() for name, p in self.module.named_parameters()}
+
+    def probe(self):
+        """Outputs of a few rows."""
+        x, _ = self.batch(self.trained[:32])
+        return [self.outputs(self.state, x).double().numpy()]
 
     def at(self, state):
         """The same rows and loss with other parameters (a dict of all of them)."""

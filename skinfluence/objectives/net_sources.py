@@ -20,6 +20,8 @@ from .net_training import batch_shares, trained_rows, weight_decay
 from .rules import RemovalRule
 
 PROBE_ROWS = 32
+# Attributes of a source that are code, or hold it.
+CODE = ("module", "_twin", "_criterion", "_whole", "_call")
 
 
 class SkorchSource:
@@ -39,10 +41,7 @@ class SkorchSource:
         self.net, self.X, self.y = net, X, y
         self.device = _device(net)
         self._copy(net, dtype)
-        self.state = {
-            **{name: p.detach() for name, p in self.module.named_parameters()},
-            **dict(self.module.named_buffers()),
-        }
+        self._read_state()
         self.logs_probabilities = False
         self.trained = trained_rows(net, X, y)
         self._probe()
@@ -68,6 +67,31 @@ class SkorchSource:
         self._whole = copy.deepcopy(net.criterion_).to(self.dtype)
         self.module, self._call = module, _Call(self._twin)
 
+    def without_code(self):
+        """What an archive holds: all but the module and the criterion."""
+        return {name: value for name, value in vars(self).items() if name not in CODE}
+
+    def with_code(self, state):
+        """Take the module and the criterion from the net, the parameters from ``state``."""
+        vars(self).update(state)
+        self._copy(self.net, self.dtype)
+        self.module.load_state_dict(_with_aliases(self.module, self.state))
+        self._read_state()
+
+    def probe(self):
+        """Outputs and losses of a few rows."""
+        x, y = self.batch(self.trained[:PROBE_ROWS])
+        with torch.no_grad():
+            raw = self._raw(self.state, x)
+            found = raw, self._own_losses(raw, y, x)
+        return [part.double().cpu().numpy() for part in found]
+
+    def _read_state(self):
+        self.state = {
+            **{name: p.detach() for name, p in self.module.named_parameters()},
+            **dict(self.module.named_buffers()),
+        }
+
     def __setstate__(self, state):
         """A net pickles its module apart from all else: give it back the one in use here."""
         vars(self).update(state)
@@ -79,10 +103,7 @@ class SkorchSource:
         other = copy.copy(self)
         other.module = copy.deepcopy(self.module)
         other.module.load_state_dict(_with_aliases(other.module, state))
-        other.state = {
-            **{name: p.detach() for name, p in other.module.named_parameters()},
-            **dict(other.module.named_buffers()),
-        }
+        other._read_state()
         other._twin = _shallow(self._twin)
         vars(other._twin).update(module_=other.module)
         other._call = _Call(other._twin)
