@@ -352,6 +352,13 @@ def test_refused_nets(module, kind, message):
         objective_for(net, X, y)
 
 
+def test_logits_where_probabilities_belong_are_refused():
+    X, y = rows("dense")
+    net = NeuralNetClassifier(Dense, train_split=None, verbose=0).initialize()
+    with pytest.raises(ValueError, match="loss of a batch is nan.*return probabilities"):
+        objective_for(net, X, y)
+
+
 def test_refused_data():
     net, X, y = fitted("dense")
     explainer = InfluenceExplainer(FrozenEstimator(net))

@@ -285,6 +285,12 @@ class SkorchSource:
                 "get_loss returns one value a row, so nothing was reduced to a loss that can be "
                 "minimised: let get_loss return a mean or a sum"
             )
+        if not bool(torch.isfinite(whole)):
+            raise ValueError(
+                f"the loss of a batch is {float(whole)}: skorch takes the logarithm of what the "
+                "module returns before NLLLoss, so return probabilities, or logits with "
+                "criterion=CrossEntropyLoss"
+            )
         for form, expected in (("mean", parts.sum() / total), ("sum", parts.sum())):
             if torch.allclose(whole, expected, rtol=tolerance, atol=1e-8):
                 self.form = form
