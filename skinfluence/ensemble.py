@@ -5,14 +5,14 @@ import sys
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin, clone
-from sklearn.utils import Bunch, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from ._archive import Archived
 from ._blocks import block_length, blocks
 from ._memorization import Memorization
 from ._partitions import refuse_dask
-from ._top import TopValues, check_top
+from ._top import TopInfluences, TopValues, check_top
 from ._unwrap import check_new_start
 from .perturbed import SCALES, Resampled, check_resampling, perturbed_copies
 from .targets import resolve_target
@@ -218,7 +218,7 @@ class EnsembleExplainer(Memorization, Archived, TransformerMixin, BaseEstimator)
             top.update(slice(0, self.n_rows_), values)
             parts.append(top.result())
         indices, values = (np.concatenate(piece) for piece in zip(*parts, strict=True))
-        return Bunch(indices=indices, values=values)
+        return TopInfluences(indices=indices, values=values)
 
     def dataset_influence(self, X, y=None, *, sample_weight=None):
         """Mean influence of each training row on the mean target over a set of queries.

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from sklearn.base import BaseEstimator
-from sklearn.utils import Bunch, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from ._blocks import block_length, blocks
 from ._distributed import check_whole
-from ._top import TopValues, check_top
+from ._top import TopInfluences, TopValues, check_top
 from .solvers.damped import (
     GAUSS_NEWTON,
     check_unrestricted,
@@ -225,7 +225,7 @@ class GradientStore(BaseEstimator):
         for rows in self._row_blocks(8 * len(solved)):
             top.update(rows, solved @ self.gradients_[rows].T)
         indices, values = top.result()
-        return Bunch(indices=indices, values=values)
+        return TopInfluences(indices=indices, values=values)
 
     # -- inside ----------------------------------------------------------------------------
     def _projected_curvature(self, product):

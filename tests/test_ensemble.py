@@ -54,8 +54,8 @@ def test_every_view_is_the_mean_of_the_members(method):
         np.testing.assert_allclose(view(ensemble), mean(view), rtol=1e-12)
     full = mean(views[0])
     top = ensemble.top_influences(X[::9], Y[::9], k=4, by="harmful")
-    np.testing.assert_allclose(top["values"], np.sort(full, axis=1)[:, :4], rtol=1e-12)
-    np.testing.assert_array_equal(top["indices"], np.argsort(full, axis=1)[:, :4])
+    np.testing.assert_allclose(top.values, np.sort(full, axis=1)[:, :4], rtol=1e-12)
+    np.testing.assert_array_equal(top.indices, np.argsort(full, axis=1)[:, :4])
     assert ensemble.get_feature_names_out()[3] == "row_3"
 
 

@@ -132,8 +132,8 @@ def test_top_influences_are_those_of_transform(net, by):
         top = store.top_influences(*TEST, k=5, by=by)
     keys = {"magnitude": -np.abs(full), "helpful": -full, "harmful": full}[by]
     order = np.argsort(keys, axis=1)[:, :5]
-    np.testing.assert_array_equal(top["indices"], order)
-    np.testing.assert_allclose(top["values"], np.take_along_axis(full, order, axis=1), rtol=1e-5)
+    np.testing.assert_array_equal(top.indices, order)
+    np.testing.assert_allclose(top.values, np.take_along_axis(full, order, axis=1), rtol=1e-5)
 
 
 def test_batches_do_not_matter(net):
