@@ -2,10 +2,10 @@
 
     python benchmarks/statsmodels_influence.py [--rows 1000 10000 100000] [--refits 200]
 
-Needs ``pip install statsmodels==0.15.0``. Leverages, Cook's distances, changes of the parameters and
-(least squares) left-out residuals of every row, by ``get_influence`` and from an explainer of the
-same model; both start from the fitted model, and times are the shortest of five. Differences are
-relative to the largest number. Then what statsmodels refits for: its own loop over all rows (least
+Needs ``pip install statsmodels==0.15.0``. Leverages, Cook's distances, changes of the parameters
+and (least squares) left-out residuals of every row, by ``get_influence`` and from an explainer of
+the same model; both start from the fitted model, and times are the shortest of five. Differences
+are relative to the largest number. Then what statsmodels refits for: its own loop over all rows
 squares), warm-started fits scaled up from ``--refits`` rows (generalised models). Then standard
 errors that survive a wrong model, and what becomes of a penalised fit.
 """
@@ -135,9 +135,10 @@ def refits(n, n_refits):
             return InfluenceExplainer(model, method="exact").fit(X, y).parameter_influence()
 
         own, found = shortest(explain)
+        difference = apart(found[rows], truth - results.params)
         print(
             f"{name}, n={n}, every row left out: statsmodels {seconds:.2f} s, ours {own:.3f} s = "
-            f"{seconds / own:.0f} x, largest difference {apart(found[rows], truth - results.params):.1e}",
+            f"{seconds / own:.0f} x, largest difference {difference:.1e}",
             flush=True,
         )
 
