@@ -90,14 +90,14 @@ def steps():
             f"two stages, {coupling}: correlation with retraining",
             "multi_stage",
             case + rf"both stages, direct +{NUMBER}",
-            "> from the last stage alone",
+            "> from the shared layer alone",
             rival=case + rf"embedding only +{NUMBER}",
         )
         yield Target(
             f"two stages by EKFAC, {coupling}: correlation with retraining",
             "multi_stage",
             case + rf"both stages, ekfac +{NUMBER}",
-            "> from the last stage alone",
+            "> from the shared layer alone",
             rival=case + rf"embedding only +{NUMBER}",
         )
         flipped = r"^flipped labels: (?:.*\n)+?  "
