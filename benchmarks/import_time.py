@@ -26,7 +26,7 @@ def seconds(first, second):
     return float(done.stdout)
 
 
-def main(repeats=9):
+def main(repeats=5):
     """Print both times."""
     both = [
         (seconds("time", "sklearn.linear_model"), seconds("sklearn.linear_model", "skinfluence"))
