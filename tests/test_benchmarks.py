@@ -87,6 +87,14 @@ def correlations(output):
     return [row[:2] for row in rows]
 
 
+def through_stages(output):
+    """Average precisions of the pretrained net's loss, and of all scores of both stages."""
+    part = output[output.index("flipped labels") :]
+    both = sorted(re.findall(r"^  both stages, .* (\d\.\d+) ±", part, re.M))
+    loss = re.search(r"net: loss +(\d\.\d+)", part).group(1)
+    return [f"{float(value):.2f}" for value in (loss, both[0], both[-1])]
+
+
 def gains(output):
     """Smallest and largest gain of cleaning at a fifth of wrong labels, in points."""
     parts = re.findall(r"^test accuracy, \w+, 20% .*\n.*\n.*\n((?:\w.*\d\n)+)higher", output, re.M)
@@ -192,13 +200,19 @@ SENTENCES = [
     ("README.md", "by {} to {} points", "cleaned", gains),
     (
         "doc/guide/nets.rst",
+        "average precision {} against {} to {} in the same benchmark",
+        "multi_stage",
+        through_stages,
+    ),
+    (
+        "doc/guide/nets.rst",
         "from {} to {} with EKFAC and from {} to {} without curvature",
         "ensembles",
         printed(
             *(
                 rf"^{solver} +AP +{column}([\d.]+)"
                 for solver in ("ekfac", "identity")
-                for column in ("", r"[\d.]+ +[\d.]+ +")
+                for column in (r"[\d.]+ +", r"[\d.]+ +[\d.]+ +")
             )
         ),
     ),

@@ -101,15 +101,16 @@ def steps():
             rival=case + rf"embedding only +{NUMBER}",
         )
         flipped = r"^flipped labels: (?:.*\n)+?  "
-        yield Target(
-            f"flipped pretraining labels, {coupling}: average precision",
-            "multi_stage",
-            flipped + rf"both stages, {coupling}, direct +{NUMBER}",
-            "> of the gradient product",
-            rival=flipped + rf"gradient product, {coupling} +{NUMBER}",
-        )
+        for solver in ("direct", "ekfac"):
+            yield Target(
+                f"flipped pretraining labels, {coupling}, {solver}: average precision",
+                "multi_stage",
+                flipped + rf"both stages, {coupling}, {solver} +{NUMBER}",
+                "> of the gradient product",
+                rival=flipped + rf"gradient product, {coupling} +{NUMBER}",
+            )
     yield Target(
-        "the same, loss of the pretrained net",
+        "the same, by the loss of the pretrained net",
         "multi_stage",
         rf"pretrained net: loss +{NUMBER}",
     )
