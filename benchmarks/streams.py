@@ -21,15 +21,15 @@ from skinfluence import InfluenceExplainer
 D = 50
 
 
-def table(n, seed=0):
+def table(n, seed=0, d=D):
     """Correlated, skewed and binary columns, standardised; labels with 8 % noise."""
     rng = np.random.default_rng(seed)
-    mix = 0.6 * np.eye(D) + 0.6 * rng.normal(size=(D, D)) / np.sqrt(D)
-    X = rng.normal(size=(n, D)) @ mix
-    X[:, : D // 4] = np.exp(0.7 * X[:, : D // 4])
-    X[:, D // 4 : D // 2] = X[:, D // 4 : D // 2] > 0.5
+    mix = 0.6 * np.eye(d) + 0.6 * rng.normal(size=(d, d)) / np.sqrt(d)
+    X = rng.normal(size=(n, d)) @ mix
+    X[:, : d // 4] = np.exp(0.7 * X[:, : d // 4])
+    X[:, d // 4 : d // 2] = X[:, d // 4 : d // 2] > 0.5
     X = (X - X.mean(axis=0)) / X.std(axis=0)
-    coef = rng.normal(size=D) * (rng.random(D) < 0.5) * 2 / np.sqrt(D)
+    coef = rng.normal(size=d) * (rng.random(d) < 0.5) * 2 / np.sqrt(d)
     y = (rng.random(n) < expit(X @ coef - 0.7)).astype(int)
     return X, np.where(rng.random(n) < 0.08, 1 - y, y)
 
