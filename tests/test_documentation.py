@@ -7,7 +7,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DOC = ROOT / "doc"
-GENERATED = {"supported_models", "auto_examples/index"}  # when the documentation is built
+GENERATED = {
+    "supported_models",
+    "changelog",
+    "auto_examples/index",
+}  # when the documentation is built
 WITH_TOCTREE = [page for page in DOC.rglob("index.rst") if "auto_examples" not in page.parts]
 
 
@@ -45,3 +49,19 @@ def test_examples_named_in_the_guide_exist():
     scripts = (ROOT / "examples").rglob("*.py")
     known = {"_".join(s.relative_to(ROOT / "examples").with_suffix("").parts) for s in scripts}
     assert named and named <= known
+
+
+def test_every_reference_has_a_doi():
+    text = (DOC / "references.rst").read_text(encoding="utf-8")
+    entries = re.split(r"^- ", text, flags=re.M)[1:]
+    assert (
+        entries and [e for e in entries if not re.search(r"https://doi\.org/10\.\d{4,}/", e)] == []
+    )
+
+
+def test_every_package_compared_has_a_version_and_its_page():
+    """Of each row but our own: ``name version`` with a link to just that version."""
+    text = (DOC / "comparison.rst").read_text(encoding="utf-8")
+    rows = re.findall(r"^   \* - `(\S+) (\S+) <(\S+)>`__", text, re.M)
+    assert len(rows) == text.count("   * - ") - 2
+    assert [url for name, version, url in rows if not url.endswith(f"/{name}/{version}/")] == []
