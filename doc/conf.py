@@ -12,7 +12,7 @@ from sklearn.base import (
     RegressorMixin,
     TransformerMixin,
 )
-from sphinx.util import inspect
+from sphinx.util import inspect, logging
 
 project = "skinfluence"
 author = "skinfluence developers"
@@ -94,9 +94,11 @@ html_theme_options = {"show_prev_next": False}
 html_context = {"default_mode": "auto"}
 
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+
 def write_support_table(app):
     """The table of models is asked of the package when the documentation is built."""
-    sys.path.insert(0, str(app.srcdir))
     import support_table
 
     page = support_table.page(support_table.table())
@@ -120,7 +122,17 @@ def write_math(translator, node):
     raise nodes.SkipNode
 
 
+def check_links(app, exception):
+    """Warn of links between the pages that lead nowhere."""
+    from links import dead_links
+
+    if exception is None and app.builder.name == "html":
+        for page, link in dead_links(app.outdir):
+            logging.getLogger("links").warning("%s: dead link %s", page, link)
+
+
 def setup(app):
+    app.connect("build-finished", check_links)
     app.connect("builder-inited", write_support_table)
     app.connect("builder-inited", write_changelog)
     app.add_html_math_renderer("mathml", (write_math, None), (write_math, None))

@@ -56,4 +56,4 @@ def picture():
 
 
 if __name__ == "__main__":
-    picture().savefig(Path(__file__).parent / "_static" / "ratio.png", dpi=110)
+    picture().savefig(Path(__file__).parent / "_static" / "ratio.png", dpi=150)

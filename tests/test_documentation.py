@@ -1,5 +1,6 @@
 """Pages and links of the documentation that need no build to be checked."""
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -65,3 +66,17 @@ def test_every_package_compared_has_a_version_and_its_page():
     rows = re.findall(r"^   \* - `(\S+) (\S+) <(\S+)>`__", text, re.M)
     assert len(rows) == text.count("   * - ") - 2
     assert [url for name, version, url in rows if not url.endswith(f"/{name}/{version}/")] == []
+
+
+def test_dead_links_are_found(tmp_path):
+    """What the build warns of, on two pages with one live and one dead link of each kind."""
+    spec = importlib.util.spec_from_file_location("links", DOC / "links.py")
+    links = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(links)
+    (tmp_path / "a.html").write_text(
+        '<p id="x"></p><a href="#x"></a><a href="#y"></a><a href="https://b.org/c#d"></a>'
+        '<a href="b.html#here"></a><a href="b.html#there"></a><img src="no.png">'
+    )
+    (tmp_path / "b.html").write_text('<p id="here"></p><a href="a.html"></a><a href="c.html"></a>')
+    dead = [("a.html", "#y"), ("a.html", "b.html#there"), ("a.html", "no.png")]
+    assert sorted(links.dead_links(tmp_path)) == [*dead, ("b.html", "c.html")]
