@@ -28,7 +28,7 @@ from skinfluence.targets import Loss
 
 WD, ALPHA, HIDDEN = 1e-3, 0.05, 16
 SIZES = (64, HIDDEN, 5)
-SOLVERS = ("ekfac", ("ekfac", "cg"), "direct")  # of both stages, or of either
+SOLVERS = ("ekfac", ("ekfac", "direct"), "direct")  # of both stages, or of either
 OPTIONS = {
     "criterion": nn.CrossEntropyLoss,
     "optimizer": torch.optim.Adam,

@@ -82,8 +82,7 @@ def margins(*columns, below="", lines=r"^.*$"):
 
 def correlations(output):
     """Of two-stage scores with retraining, both couplings: a row a score."""
-    stages = [f"both stages, {solver}" for solver in ("direct", "ekfac + cg", "ekfac")]
-    scores = [re.escape(name) for name in (*stages, "embedding only", "gradient product")]
+    scores = ("both stages, direct", "both stages, ekfac", "embedding only", "gradient product")
     rows = [re.findall(rf"^  {name} +(-?[\d.]+) ±", output, re.M) for name in scores]
     return [row[:2] for row in rows]
 
