@@ -4,6 +4,7 @@ Every registered scikit-learn model is fitted on a few rows and every method and
 ``python doc/support_table.py`` prints the page that the documentation shows.
 """
 
+import re
 import warnings
 
 import numpy as np
@@ -134,15 +135,39 @@ def page(cells):
         ]
         lines += _row([f"``{name}``", *[targets or "–" for targets in found]])
     lines += ["", "Why not", "-------", ""]
+    for reason, models in _reasons(cells).items():
+        lines.append(re.sub(r"([\\\\`*_|])", r"\\\1", reason))
+        for where, names in models.items():
+            lines.append(f"   | {', '.join(f'``{name}``' for name in names)}: {where}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _reasons(cells):
+    """``{reason: {what is refused: [models]}}``."""
+    out = {}
     for name, methods in cells.items():
-        reasons = {}
+        refused = {}
         for method, targets in methods.items():
             for target, reason in targets.items():
                 if reason is not None:
-                    reasons.setdefault(reason, []).append(f"{method}/{target}")
-        for reason, where in reasons.items():
-            lines += [f"``{name}``, {', '.join(where)}", "   ::", "", f"      {reason}", ""]
-    return "\n".join(lines)
+                    refused.setdefault(reason, {}).setdefault(method, []).append(target)
+        for reason, where in refused.items():
+            out.setdefault(reason, {}).setdefault(_refused(where), []).append(name)
+    return out
+
+
+def _refused(where):
+    """In words, the cells ``{method: [targets]}``."""
+    methods = {}
+    for method, targets in where.items():
+        methods.setdefault(tuple(targets), []).append(method)
+    parts = []
+    for targets, names in methods.items():
+        by = "every method" if len(names) == len(METHODS) else ", ".join(names)
+        what = "" if targets == TARGETS else f" ({', '.join(targets)})"
+        parts.append(by + what)
+    return "; ".join(parts)
 
 
 def _row(cells):

@@ -81,7 +81,8 @@ class QueryInfluence(TransformerMixin):
         by : {"magnitude", "helpful", "harmful"}, default="magnitude"
             Largest absolute influence, most positive, or most negative.
         relative : {"loss", "parameters"}, optional
-            Rank (and return) :meth:`relative_influence` with this norm instead.
+            Rank (and return) :meth:`~skinfluence.InfluenceExplainer.relative_influence` with
+            this norm instead.
 
         Returns
         -------

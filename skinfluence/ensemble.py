@@ -60,7 +60,7 @@ class EnsembleExplainer(Memorization, Archived, TransformerMixin, BaseEstimator)
 
     References
     ----------
-    Yang, J. et al. (2024). Revisit, extend, and enhance Hessian-free influence functions.
+    Yang, Z. et al. (2024). Revisit, extend, and enhance Hessian-free influence functions.
     https://arxiv.org/abs/2405.17490
 
     Deng, J., Li, T.-W., Zhang, S. and Ma, J. (2024). Efficient ensembles improve training data

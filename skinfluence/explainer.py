@@ -70,7 +70,8 @@ class InfluenceExplainer(
         "infinitesimal_jackknife" (first order, target re-evaluated), "newton" (one Newton step
         without the row), "exact" (the optimum without the row), "refit" (the estimator refitted);
         for groups also "second_order" and "rescaled" (see ``skinfluence.methods``).
-        "auto" takes "newton" for convex models, "influence" for nets.
+        "auto" takes "newton" for convex models ("exact" for support vector machines, other losses
+        with a kink and nearest neighbours), "influence" for nets.
     solver : str or Solver, default="auto"
         What stands in for the inverse Hessian; "auto" takes "direct" for convex models
         and small nets, "cg" (Gauss-Newton, preconditioned by EKFAC) for nets, "ekfac" for large

@@ -1,5 +1,6 @@
 """Pages and links of the documentation that need no build to be checked."""
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -7,7 +8,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DOC = ROOT / "doc"
-GENERATED = {"supported_models", "auto_examples/index"}  # when the documentation is built
+GENERATED = {
+    "supported_models",
+    "changelog",
+    "auto_examples/index",
+}  # when the documentation is built
 WITH_TOCTREE = [page for page in DOC.rglob("index.rst") if "auto_examples" not in page.parts]
 
 
@@ -45,3 +50,33 @@ def test_examples_named_in_the_guide_exist():
     scripts = (ROOT / "examples").rglob("*.py")
     known = {"_".join(s.relative_to(ROOT / "examples").with_suffix("").parts) for s in scripts}
     assert named and named <= known
+
+
+def test_every_reference_has_a_doi():
+    text = (DOC / "references.rst").read_text(encoding="utf-8")
+    entries = re.split(r"^- ", text, flags=re.M)[1:]
+    assert (
+        entries and [e for e in entries if not re.search(r"https://doi\.org/10\.\d{4,}/", e)] == []
+    )
+
+
+def test_every_package_compared_has_a_version_and_its_page():
+    """Of each row but our own: ``name version`` with a link to just that version."""
+    text = (DOC / "comparison.rst").read_text(encoding="utf-8")
+    rows = re.findall(r"^   \* - `(\S+) (\S+) <(\S+)>`__", text, re.M)
+    assert len(rows) == text.count("   * - ") - 2
+    assert [url for name, version, url in rows if not url.endswith(f"/{name}/{version}/")] == []
+
+
+def test_dead_links_are_found(tmp_path):
+    """What the build warns of, on two pages with one live and one dead link of each kind."""
+    spec = importlib.util.spec_from_file_location("links", DOC / "links.py")
+    links = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(links)
+    (tmp_path / "a.html").write_text(
+        '<p id="x"></p><a href="#x"></a><a href="#y"></a><a href="https://b.org/c#d"></a>'
+        '<a href="b.html#here"></a><a href="b.html#there"></a><img src="no.png">'
+    )
+    (tmp_path / "b.html").write_text('<p id="here"></p><a href="a.html"></a><a href="c.html"></a>')
+    dead = [("a.html", "#y"), ("a.html", "b.html#there"), ("a.html", "no.png")]
+    assert sorted(links.dead_links(tmp_path)) == [*dead, ("b.html", "c.html")]

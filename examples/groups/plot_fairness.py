@@ -3,8 +3,8 @@ Which rows drive a gap between groups
 =====================================
 
 Mortgage applications of the Boston area, 1990: a model of who is approved gives black applicants
-a lower probability. Influence on the gap says which training rows it rests on, and what would
-become of gap and accuracy without them.
+a lower probability. Influence on the gap says which training rows it rests on; refits without them
+say what becomes of the gap and of the accuracy.
 """
 
 # %%
@@ -90,8 +90,14 @@ robust = removal_curve(AdversarialLoss(2, eps=0.3), attacked)
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), sharex=True)
 for ax, curve, name in ((left, fair, "gap"), (right, robust, "accuracy under attack")):
     ax.plot(100 * curve[:, 0], curve[:, 1], marker="o", label=name)
-    ax.set(xlabel="Training rows removed [%]", ylabel=name.capitalize())
-    twin = ax.twinx()
-    twin.plot(100 * curve[:, 0], curve[:, 2], color="tab:gray", linestyle=":")
-    twin.set(ylim=(0.8, 1.0), ylabel="Accuracy (dotted)")
+    ax.plot(100 * curve[:, 0], curve[:, 2], color="tab:gray", linestyle=":", label="accuracy")
+    ax.set(xlabel="training rows removed [%]", ylim=(0, 1))
+    ax.legend()
+left.set_ylabel("difference of probabilities, accuracy")
+right.set_ylabel("accuracy")
 figure.tight_layout()
+
+# %%
+# Without 3 % of the training rows the gap is nearly closed, at next to no cost in accuracy; when
+# more go, it opens the other way. The accuracy under attack leaves little to gain: it changes by
+# less than a point, a handful of rows.

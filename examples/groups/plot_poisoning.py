@@ -26,7 +26,6 @@ from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
 from skinfluence import InfluenceExplainer
-from skinfluence.inspection import DetectionCurveDisplay
 
 credit = data("modeldata", "credit_data").drop(columns="rownames").dropna()
 y = (credit.pop("Status") == "bad").to_numpy(dtype=int)
@@ -86,13 +85,14 @@ def suspicion(explainer, X, y, check):
     }
 
 
-precision, accuracy, bounds = [], [], []
+precision, found, accuracy, bounds = [], [], [], []
 n_draws = 2 if os.environ.get("SKINFLUENCE_FAST") else 5
 for seed in range(n_draws):
     X_train, y_train, bad, check, test, before = draw(seed)
     explainer = InfluenceExplainer(model).fit(X_train, y_train)
     scores = suspicion(explainer, X_train, y_train, check)
     precision.append({name: average_precision_score(bad, s) for name, s in scores.items()})
+    found.append({name: bad[np.argsort(-s)].cumsum() / 50 for name, s in scores.items()})
     suspects = np.argsort(-scores["influence on checked rows"])[:50]
     exact = InfluenceExplainer(model, method="exact").fit(X_train, y_train)
     cleaned = exact.unlearn(suspects)
@@ -114,13 +114,15 @@ print(np.mean(accuracy, axis=0).round(3))
 print(f"distance from the optimum without them, of the coefficients' length: < {max(bounds):.0e}")
 
 fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8))
-for name, score in scores.items():
-    DetectionCurveDisplay.from_quality(-score, bad, ax=left, name=name)
+for name in scores:
+    curve = np.mean([each[name] for each in found], axis=0)
+    left.plot(np.arange(1, 1001) / 1000, curve, label=name)
 left.set_xlabel("share of the rows looked at")
-left.set_ylabel("share of the poisoned rows found")
-left.legend(fontsize=7)
-right.bar(["clean", "poisoned", "unlearned"], np.mean(accuracy, axis=0), color=["C7", "C3", "C0"])
-right.set_ylim(0.7, 0.85)
-right.set_ylabel("accuracy on the attacked rows")
+left.set_ylabel("share of the poisoned rows found, mean")
+left.legend(loc="lower right", fontsize=9)
+right.plot(["clean", "poisoned", "unlearned"], np.transpose(accuracy), "o-", color="0.75")
+right.plot(["clean", "poisoned", "unlearned"], np.mean(accuracy, axis=0), "ko-", label="mean")
+right.set_ylabel("accuracy on the attacked rows, each draw")
+right.legend()
 fig.tight_layout()
 plt.show()

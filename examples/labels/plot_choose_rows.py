@@ -78,7 +78,7 @@ ax.plot(counts, at_random, label="at random")
 chosen = (~selector.support_).sum()
 ax.plot(chosen, test_loss(selector.sample_indices_), "o", color="C3", label="the selector's choice")
 ax.set_xlabel("training rows left out")
-ax.set_ylabel("log loss of the test rows")
+ax.set_ylabel("log loss of the test rows (nats)")
 ax.legend()
 
 # %%
@@ -102,6 +102,7 @@ wrong = np.isin(np.arange(250), flipped)
 for ax, (name, found) in zip(axes, values.items(), strict=True):
     ax.hist([found.value[~wrong], found.value[wrong]], bins=25, density=True)
     ax.set_title(name)
-    ax.set_xlabel("value")
+    ax.set_xlabel("value (fall of the loss)")
+axes[0].set_ylabel("density")
 axes[0].legend(["right labels", "flipped labels"])
 figure.tight_layout()

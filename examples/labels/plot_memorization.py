@@ -2,8 +2,8 @@
 What a net has memorised
 ========================
 
-A net fits every digit it was trained on. Most it would read just as well without ever having seen
-them; a few it knows only by heart. Their own-label probability falls when they are left out.
+A net fits nearly every digit it was trained on. Most it would read just as well without ever having
+seen them; a few it knows only by heart: without them the probability of their label falls.
 """
 
 # %%
@@ -47,13 +47,13 @@ net = NeuralNetClassifier(
     verbose=0,
 )
 net.fit(X, y)
-float((net.predict(X) == y).mean())
+print(f"share of the training labels that the net reproduces: {(net.predict(X) == y).mean():.3f}")
 
 # %%
 # With the row minus without it
 # -----------------------------
-# ``memorization`` is the probability of a row's own label with the row less without it, here from
-# one step of the net's parameters a row and the net evaluated where it leads.
+# ``memorization`` is the probability of a row's own label with the row minus without it. Here it
+# comes from one step of the parameters for each row, and the net evaluated where the step leads.
 
 explainer = InfluenceExplainer(FrozenEstimator(net), method="infinitesimal_jackknife").fit(X, y)
 display = MemorizationDisplay.from_explainer(explainer, threshold=0.25)
@@ -72,6 +72,7 @@ for ax in axes.flat:
 figure.tight_layout()
 
 # %%
-# Among the rows above the threshold, and among all, this share has a wrong label:
+# Most of them have a wrong label:
 
-float(wrong[display.memorized].mean()), float(wrong.mean())
+share = wrong[display.memorized].mean()
+print(f"wrong labels: {share:.0%} of the rows above the threshold, {wrong.mean():.0%} of all")

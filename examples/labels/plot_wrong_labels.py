@@ -37,7 +37,7 @@ noisy = np.where(flipped, 1 - y, y)
 # %%
 # Find them
 # ---------
-# By default five unlike models judge; here it is one if time is short.
+# By default five unlike models judge.
 
 model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1))
 detector = MislabelDetector(model if FAST else "auto", random_state=0).fit(X, noisy)
@@ -46,8 +46,8 @@ print(f"{flagged.sum()} of {len(y)} labels flagged, {(flagged & flipped).sum()} 
 print(f"of {flipped.sum()} flipped labels, {(~flagged & flipped).sum()} not flagged")
 
 # %%
-# Beside it the loss of a model that was trained on the labels it judges. It has learned some of
-# the wrong ones.
+# For comparison, the loss of a model that was trained on the labels it judges. It has learned some
+# of the wrong ones.
 
 proba = model.fit(X, noisy).predict_proba(X)[np.arange(len(y)), noisy]
 for name, quality in (("detector", detector.label_quality_), ("training loss", proba)):

@@ -71,7 +71,7 @@ def draw(ax, image, title):
 
 
 for line, query in enumerate(shown):
-    title = f"a {y_test[query]}, read as {predicted[query]}"
+    title = f"{y_test[query]}, read as {predicted[query]}"
     draw(axes[line, 0], X_test[query], title)
     for start, top in ((1, harmful), (4, helpful)):
         for j in range(3):

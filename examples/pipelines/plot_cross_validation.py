@@ -34,8 +34,9 @@ products = scale(products[:, products.std(axis=0) > 0])
 X, y = products[:, rng.permutation(products.shape[1])], labels[rows]
 
 # %%
-# The first order keeps the curvature that the removed row supplied, and loses the truth as the
-# features grow; one Newton step takes the curvature away too, and stays close.
+# The first order keeps the curvature that the removed row supplied, and falls short of the truth by
+# more and more as the features grow in number: by a fifth at one feature for two rows. One Newton
+# step takes the curvature away too, and stays within a percent.
 
 ratios = [0.05, 0.5] if fast else [0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5]
 model = LogisticRegression(C=0.1, tol=1e-8, max_iter=2000)
@@ -53,11 +54,14 @@ for ratio in ratios:
 for k, ratio in enumerate(ratios):
     print(f"p/n = {ratio:4.2f}  " + "  ".join(f"{n} {v[k]:.4f}" for n, v in losses.items()))
 
-fig, ax = plt.subplots(figsize=(6, 4))
+fig, (ax, right) = plt.subplots(1, 2, figsize=(9, 3.8))
 styles = {"training": ":", "exact": "-", "newton": "--", "first order": "-."}
 for name, values in losses.items():
-    ax.plot(ratios, values, styles[name], label=name, lw=3 if name == "exact" else 1.5)
-ax.set(xlabel="p / n", ylabel="mean log-loss", title="Leave-one-out from one fit")
+    (line,) = ax.plot(ratios, values, styles[name], label=name, lw=3 if name == "exact" else 1.5)
+    error = 100 * (np.divide(values, losses["exact"]) - 1)
+    right.plot(ratios, error, styles[name], color=line.get_color(), lw=line.get_linewidth())
+ax.set(xlabel="p / n", ylabel="mean log-loss (nats)")
+right.set(xlabel="p / n", ylabel="error of the leave-one-out loss (%)")
 ax.legend()
 fig.tight_layout()
 

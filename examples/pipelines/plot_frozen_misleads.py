@@ -8,7 +8,8 @@ another number. Here both are held against pipelines retrained without the row.
 """
 
 # %%
-# House prices in Ames (R package *modeldata*): 33 numeric columns, three components, a ridge.
+# House prices in Ames (R package *modeldata*), as logarithms to base 10: 33 numeric columns, three
+# components, a ridge.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -53,9 +54,9 @@ for ax, (preprocessing, values) in zip(axes, influence.items(), strict=True):
     correlation = np.corrcoef(values.ravel(), truth.ravel())[0, 1]
     print(f"preprocessing={preprocessing!r}: correlation with retraining {correlation:.4f}")
     ax.axline((0, 0), slope=1, color="0.8", zorder=0)
-    ax.plot(truth.ravel(), values.ravel(), ".", markersize=3)
+    ax.plot(1e4 * truth.ravel(), 1e4 * values.ravel(), ".", markersize=3)
     ax.set_title(f"{preprocessing} (correlation {correlation:.3f})")
-    ax.set_xlabel("retrained without the row")
-axes[0].set_ylabel("influence on the prediction")
+    ax.set_xlabel("retrained without the row, minus with it ($10^{-4}$)")
+axes[0].set_ylabel("influence on the prediction ($10^{-4}$)")
 fig.tight_layout()
 plt.show()

@@ -50,7 +50,7 @@ fig, ax = plt.subplots(figsize=(6, 3.5))
 for label, color in (("good", "C0"), ("bad", "C1")):
     ax.hist(influence[y[train] == label] * 1e6, bins=60, alpha=0.6, color=color, label=label)
 ax.set_yscale("log")
-ax.set_xlabel("influence on the mean test log-loss (millionths)")
+ax.set_xlabel("influence on the mean test log-loss (millionths of a nat)")
 ax.set_ylabel("training rows")
 ax.legend(title="label")
 fig.tight_layout()
@@ -73,7 +73,7 @@ frozen = InfluenceExplainer(model, preprocessing="frozen").fit(loans.iloc[train]
 frozen = frozen.dataset_influence(loans.iloc[test], y[test])
 for name, values in (("followed", influence), ("frozen", frozen)):
     error = np.abs(values[rows] - truth).mean() / np.abs(truth).mean()
-    print(f"{name}: mean error {error:.2%} of the mean influence")
+    print(f"{name}: mean error {error:.1%} of the mean influence")
 
 # %%
 # The names of the parameters follow the columns through the pipeline.

@@ -3,12 +3,12 @@ Counts: which patients drive a Poisson regression?
 ==================================================
 
 Contacts with a doctor in the RAND health insurance experiment (R package *Ecdat*, 20 186 person
-years). A Poisson regression's penalty is over the mean, so a removed row moves it as well; the
-leave-one-out deviance of every row costs one fit.
+years). The estimator weighs its penalty against the mean loss, so that a removed row moves that as
+well. The leave-one-out deviance of every row comes from one fit.
 """
 
 # %%
-# The model, and the rows that move the coefficient of physical limitation.
+# The model, and its half deviance on the rows it was fitted on and on rows left out.
 
 import os
 
@@ -34,18 +34,19 @@ left_out = fitted + explainer.self_influence()
 print(f"mean half deviance, fitted {fitted.mean():.4f}, leave-one-out {left_out.mean():.4f}")
 
 # %%
-# Few patients with very many visits do most of the moving.
+# The rows with very many visits move the coefficients most (each in units of its column's standard
+# deviation), though their leverages are small.
 
 coefficients = explainer.parameter_influence()
 total = np.linalg.norm(coefficients, axis=1)
 for row in np.argsort(-total)[:5]:
-    print(f"  row {row}: {y[row]:.0f} visits, leverage {explainer.leverage_[row]:.3f}")
+    print(f"  row {row}: {y[row]:.0f} visits, leverage {explainer.leverage_[row]:.4f}")
 
 fig, ax = plt.subplots(figsize=(6, 4))
 ax.scatter(y, total, s=10, alpha=0.5)
 ax.set_yscale("log")
 ax.set_xlabel("visits")
-ax.set_ylabel("length of the coefficients' change without the row")
+ax.set_ylabel("length of the coefficients' change")
 ax.set_title("Heavy users drive the fit")
 fig.tight_layout()
 plt.show()

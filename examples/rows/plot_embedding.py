@@ -38,8 +38,8 @@ print(f"squared length that 50 of 650 directions keep: {embedding.explained_rati
 # %%
 # Clusters
 # --------
-# Rows of unit length that push the model in similar directions. Within a class there are several
-# ways to push; mislabelled rows stand apart by their length: they move the model far.
+# Rows scaled to unit length, grouped by the direction in which they push the model. All clusters
+# but one are of one label. Mislabelled rows stand apart by their length: they move the model far.
 
 lengths = np.linalg.norm(embedding.embedding_, axis=1)
 directions = embedding.embedding_ / lengths[:, None]
@@ -47,13 +47,16 @@ clusters = KMeans(12, n_init=1, random_state=0).fit_predict(directions)
 wrong = np.isin(np.arange(keep), flipped)
 figure, axes = plt.subplots(1, 2, figsize=(10, 4))
 shares = np.array([np.bincount(y[clusters == c], minlength=10) for c in range(12)])
-axes[0].imshow(shares / shares.sum(axis=1, keepdims=True), aspect="auto", cmap="Blues")
+image = axes[0].imshow(shares / shares.sum(axis=1, keepdims=True), aspect="auto", cmap="Blues")
+figure.colorbar(image, ax=axes[0], label="share of the cluster")
 axes[0].set_xlabel("label")
 axes[0].set_xticks(range(10))
+axes[0].set_yticks(range(12))
 axes[0].set_ylabel("cluster")
 axes[0].set_title("labels of the rows that push alike")
 axes[1].hist([lengths[~wrong], lengths[wrong]], bins=30, density=True)
 axes[1].set_xlabel("length: how far the row moves the model")
+axes[1].set_ylabel("density")
 axes[1].legend(["right labels", "wrong labels"])
 figure.tight_layout()
 
@@ -72,7 +75,7 @@ for name, top in (("plain", plain), ("relative", relative)):
     print(f"{name:9s} {distinct} distinct rows among the top 5 of 100 queries")
 
 query = 8
-figure, axes = plt.subplots(2, 6, figsize=(8, 3.2))
+figure, axes = plt.subplots(2, 6, figsize=(8, 3.6))
 for row, (name, top) in zip(axes, (("plain", plain), ("relative", relative)), strict=True):
     row[0].imshow(X_query[query].reshape(8, 8), cmap="gray_r")
     row[0].set_title(f"query: {y_query[query]}", fontsize=9)

@@ -4,7 +4,7 @@ Support vectors: zero derivative, real influence
 
 The infinitesimal influence of a *free* support vector of an SVM is exactly zero: the others take
 over its weight. Taking the row away altogether does change the model. On mails of the R package
-*DAAG*, influence by the three methods for a support vector classifier.
+*DAAG*, three methods for a support vector classifier.
 """
 
 # %%
@@ -48,8 +48,8 @@ for kind in ("no vector", "free", "bound"):
     print(f"{kind:9s} ({rows.sum():3d} rows): largest change by {shown}")
 
 # %%
-# ``newton`` is the span rule: the row forced out, the other free vectors kept free. ``exact``
-# follows every change of the active set.
+# ``"newton"`` is the span rule: the row is forced out, the other free vectors are kept free; with
+# 21 of them it is rough. ``"exact"`` follows every change of the active set.
 
 fig, axes = plt.subplots(1, 2, figsize=(8, 3.6), sharey=True)
 for ax, method in zip(axes, ("influence", "newton"), strict=True):
@@ -64,8 +64,8 @@ for ax, method in zip(axes, ("influence", "newton"), strict=True):
             label=kind,
         )
     ax.axline((0, 0), slope=1, color="0.7", lw=1)
-    ax.set_xlabel(f"method={method!r}")
-axes[0].set_ylabel("decision value: without the row minus with it")
+    ax.set_xlabel(f"by {method!r}")
+axes[0].set_ylabel("change of the decision value, by 'exact'")
 axes[0].legend(title="support vector", markerscale=4)
 fig.tight_layout()
 plt.show()

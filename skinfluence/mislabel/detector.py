@@ -110,15 +110,16 @@ class MislabelDetector(Explains, BaseEstimator):
     References
     ----------
     Dawid, A. and Skene, A. (1979). Maximum likelihood estimation of observer error-rates using
-    the EM algorithm. JRSS C 28(1).
+    the EM algorithm. JRSS C 28(1). https://doi.org/10.2307/2346806
 
     Bootkrajang, J. and Kabán, A. (2012). Label-noise robust logistic regression and its
-    applications. ECML PKDD.
+    applications. ECML PKDD. https://doi.org/10.1007/978-3-642-33460-3_15
 
     Northcutt, C., Jiang, L. and Chuang, I. (2021). Confident learning: estimating uncertainty in
     dataset labels. JAIR 70. https://arxiv.org/abs/1911.00068
 
     Wolpert, D. (1992). Stacked generalization. Neural Networks 5(2).
+    https://doi.org/10.1016/S0893-6080(05)80023-1
 
     Examples
     --------

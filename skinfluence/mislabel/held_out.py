@@ -39,7 +39,7 @@ class HeldOut:
     platt: Any = None
 
     def predict_proba(self, X):
-        """Probabilities of other rows, as :attr:`values` were made.
+        """Probabilities of other rows, as ``values`` were made.
 
         Parameters
         ----------

@@ -61,7 +61,7 @@ multimetric_
     References
     ----------
     Breiman, L., Friedman, J., Olshen, R. and Stone, C. (1984). Classification and regression
-    trees. Chapman & Hall: the one-standard-error rule.
+    trees. Chapman & Hall: the one-standard-error rule. https://doi.org/10.1201/9781315139470
 
     Examples
     --------

@@ -42,7 +42,7 @@ class Objective:
 
     # -- training side ---------------------------------------------------------------------
     def removal_gradients(self):
-        """:class:`~skinfluence.gradients.Rows` of shape (n_rows, n_params).
+        """``Rows`` of shape (n_rows, n_params).
 
         Row ``i`` is ``-∇F_{-i}(θ̂)`` to first order in the weight of row ``i``: ``w_i g_i`` plus
         what the removal does to the other weights and the penalty. ``H⁻¹`` times it is the

@@ -45,7 +45,7 @@ class Net(BaseEstimator):
         self.dtype = dtype
 
     def build(self, estimator, X, y, sample_weight=None):
-        """The :class:`~skinfluence.objectives.neural.NeuralObjective` of a fitted estimator."""
+        """The ``NeuralObjective`` of a fitted estimator."""
         # registers method="newton", "second_order", and derivatives in the rows
         from . import (  # noqa: F401
             neural,
@@ -112,7 +112,7 @@ class LastLayer(Net):
         super().__init__(dtype=dtype)
 
     def build(self, estimator, X, y, sample_weight=None):
-        """The :class:`~skinfluence.objectives.last_layer.LastLayerObjective`."""
+        """The ``LastLayerObjective``."""
         from .last_layer import LastLayerObjective
 
         return LastLayerObjective(self.source(estimator, X, y, sample_weight))

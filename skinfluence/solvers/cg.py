@@ -54,6 +54,7 @@ class ConjugateGradient(DampedSolver):
     References
     ----------
     Martens, J. (2010). Deep learning via Hessian-free optimization. ICML.
+    https://www.cs.toronto.edu/~jmartens/docs/Deep_HessianFree.pdf
 
     Examples
     --------

@@ -22,7 +22,7 @@ class Identity(DampedSolver):
 
     References
     ----------
-    Yang, J. et al. (2024). Revisit, extend, and enhance Hessian-free influence functions.
+    Yang, Z. et al. (2024). Revisit, extend, and enhance Hessian-free influence functions.
     https://arxiv.org/abs/2405.17490
 
     Examples

@@ -36,8 +36,7 @@ class Stage:
     jumps : bool
         Whether a refit without a row can change the outputs by a jump that ``η`` does not hold.
     takes_products : bool
-        Whether :meth:`pull_sum` and :meth:`pull_training` take a
-        :class:`~skinfluence.stages.products.Products` in place of an array.
+        Whether :meth:`pull_sum` and :meth:`pull_training` take ``Products`` in place of an array.
     rough : bool
         Whether :meth:`derivatives` are removals, as ``η`` has no derivative in a row's weight.
     outputs : array

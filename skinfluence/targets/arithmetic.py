@@ -217,5 +217,5 @@ class Mean(Aggregate):
         return means[0]
 
     def slope(self, means):
-        """1."""
+        """One."""
         return np.ones(1)

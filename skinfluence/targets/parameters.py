@@ -54,7 +54,7 @@ class Parameter(Target):
         return Z[0, ..., 0]
 
     def gradient(self, head, Z):
-        """1."""
+        """One."""
         return np.ones_like(Z)
 
     def change(self, head, Z, dZ):

@@ -191,7 +191,7 @@ class BrierScore(Target):
     References
     ----------
     Brier, G. W. (1950). Verification of forecasts expressed in terms of probability. Monthly
-    Weather Review 78.
+    Weather Review 78. https://doi.org/10.1175/1520-0493(1950)078%3C0001:VOFEIT%3E2.0.CO;2
 
     Examples
     --------

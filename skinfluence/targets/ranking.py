@@ -33,6 +33,7 @@ class AUROC(Target):
     ----------
     Hanley, J. A. and McNeil, B. J. (1982). The meaning and use of the area under a receiver
     operating characteristic (ROC) curve. Radiology 143.
+    https://doi.org/10.1148/radiology.143.1.7063747
 
     Examples
     --------
