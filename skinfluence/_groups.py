@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from ._blocks import block_length, blocks
+from ._distributed import on_shards
 from ._effects import bind
 from .methods import resolve_method
 from .targets import resolve_target
@@ -16,6 +17,7 @@ ALIASES = {"first": "influence"}
 class GroupInfluence:
     """Mixin of the explainer: what groups of rows did together."""
 
+    @on_shards
     def group_influence(self, groups, X, y=None, *, method=None):
         """Influence of groups of training rows, each removed jointly, on each query.
 
@@ -51,7 +53,7 @@ class GroupInfluence:
         bound = effects.bind_target(target, query, y)
         groups = self._check_groups(groups)
         columns = [
-            _joint(method, effects, bound, groups[part])
+            joint(method, effects, bound, groups[part])
             for part in blocks(len(groups), self._group_block(query.shape[0]))
         ]
         return np.concatenate(columns, axis=1)
@@ -98,7 +100,8 @@ class GroupInfluence:
         return checked
 
 
-def _joint(method, effects, bound, groups):
+def joint(method, effects, bound, groups):
+    """Influence of groups on a bound target: (m, g), or (1, g) if scalar."""
     if method.linear_target:
         return effects.joint_linearised(bound, groups)
     return bound.reevaluated(lambda queries: queries.joint_moved(effects, groups))
