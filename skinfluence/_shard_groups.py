@@ -40,6 +40,8 @@ def group_moves(shards, groups, method):
             "collections use 'first', 'infinitesimal_jackknife', 'newton' or 'rescaled'"
         )
     members = Members(shards, groups)
+    if isinstance(method, Newton):
+        shards.know_curvature()
     per_group = 8 * _entries(explainer.objective_, method)
     length = block_length(per_group, share=1 / 8)
     parts = [kinds[type(method)](shards, members, part) for part in blocks(len(members), length)]
@@ -175,8 +177,11 @@ def _first_order(shards, members, part):
 
 def _released(explainer, groups):
     gradients = explainer.objective_.removal_gradients()
-    sums = [gradients.tdot(np.ones((len(rows), 1)), rows)[:, 0] for rows in groups]
-    return (np.array(sums, dtype=np.float64),)
+    sums = np.zeros((len(groups), gradients.shape[1]))
+    for g, rows in enumerate(groups):
+        if len(rows):
+            sums[g] = gradients.tdot(np.ones((len(rows), 1)), rows)[:, 0]
+    return (sums,)
 
 
 def _rescaled(shards, members, part):
@@ -220,12 +225,13 @@ def _lost(shard, rows):
     rule = shard.rule
     own, counts = rule.groups[rows], present_rows(shard, rows)
     measure = 0.0 if rule.penalty_measure is None else rule.penalty_measure[rows].sum()
-    gradients, matrices = [], []
-    for group in range(rule.n_groups):
+    gradients = np.zeros((rule.n_groups, shard.n_params))
+    matrices = np.zeros((rule.n_groups, *shard.whole.matrix.shape))
+    for group in np.unique(own):
         inside = rows[own == group]
         design = shard.design.subset(inside)
-        gradients.append(design.tdot(shard.residuals[inside]).T.ravel())
-        matrices.append(shard.curvature_rows(inside)[0].gram())
+        gradients[group] = design.tdot(shard.residuals[inside]).T.ravel()
+        matrices[group] = shard.curvature_rows(inside)[0].gram()
     sums = np.bincount(own, rule.measure[rows], minlength=rule.n_groups)
     return counts, sums, measure, gradients, matrices
 

@@ -16,7 +16,7 @@ from ._partitions import Partitions, is_dask
 from ._shard_groups import group_moves, of_groups
 from ._shard_queries import divided, name_queries, weighted_mean, write
 from ._top import TopInfluences, check_top
-from .objectives.shard import rule_totals
+from .objectives.shard import parts_of, rule_totals
 from .objectives.sharded import sharded
 from .targets import resolve_target
 
@@ -76,8 +76,6 @@ class Shards:
 
     def bind(self, explainer):
         """Keep what the workers need of a fitted explainer: no row of it."""
-        import dask
-
         local, solver = copy.copy(explainer), copy.copy(explainer.solver_)
         solver._objective = local.objective_ = local.effects_ = local._shards = None
         local.solver_ = solver
@@ -85,9 +83,20 @@ class Shards:
             whole.solver = copy.copy(solver)
             whole.solver.blocks_ = solver.blocks_[k : k + 1]
             whole.solver.factors_ = solver.factors_[k : k + 1]
-        self.fitted = dask.delayed((self.estimator, self.wholes, local), traverse=False)
-        self.explainer = explainer
+        self.explainer, self._local = explainer, local
+        self._tell()
         return self
+
+    def _tell(self):
+        import dask
+
+        fitted = (self.estimator, self.wholes, self._local)
+        self.fitted = dask.delayed(fitted, traverse=False)
+
+    def know_curvature(self):
+        """Have the workers know the Hessian of all rows."""
+        if any([part.know_curvature() for part in parts_of(self.explainer.objective_)]):
+            self._tell()
 
     # -- results ---------------------------------------------------------------------------
     def each_row(self, function, *args, width=None, dtype=np.float64):
@@ -182,7 +191,7 @@ class Shards:
 
         check_top(k, by, len(self.rows))
         if relative is not None:
-            self._check_norm(relative)
+            self._prepare_norm(relative)
         starts = np.cumsum([0, *self.rows.lengths[:-1]])
         find, merge = dask.delayed(tasks.on_explainer), dask.delayed(tasks.best)
         found, pieces = [], self._queries(X, y)[0]
@@ -226,15 +235,17 @@ class Shards:
 
     def row_norms(self, rows=None, *, norm="loss"):
         """How far the model moves without each row: a dask array."""
-        self._check_norm(norm)
+        self._prepare_norm(norm)
         return self._some(rows, self.each_row(tasks.row_norms, norm))
 
     def _some(self, rows, values):
         return values if rows is None else values[self.explainer._check_rows(rows)]
 
-    def _check_norm(self, norm):
+    def _prepare_norm(self, norm):
         if norm not in ("loss", "parameters"):
             raise ValueError(f"norm={norm!r} is not one of 'loss', 'parameters'")
+        if norm == "loss" and not self.explainer.method_.first_order:
+            self.know_curvature()
 
     def leverages(self):
         """Leverage of each row: a dask array."""

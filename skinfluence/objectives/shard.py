@@ -26,14 +26,12 @@ class Whole:
         Measures of the removal rule.
     penalty : ndarray of shape (K, d)
     l1 : ndarray of shape (K * d,) or None
-    theta : ndarray or None
-        Parameters at the minimum, once they are known; with them:
-    group_gradients : ndarray of shape (G, n_params)
-        Gradient of each class's losses.
-    group_matrices : list of G ndarrays, or None
-        Their Hessians (of one output, where outputs share it), if a rule moves class weights.
-    matrix : ndarray
-        The Hessian (of one output, where outputs share it).
+    theta, group_gradients : ndarray
+        Parameters at the minimum and the gradient of each class's losses there, (G, n_params),
+        once they are known.
+    group_matrices, matrix : ndarray
+        Hessians of each class's losses and of it all (of one output, where outputs share it),
+        once something needs them.
     solver : Solver
         Fitted on the objective of all rows.
     """
@@ -45,7 +43,7 @@ class Whole:
     l1: np.ndarray | None = None
     theta: np.ndarray | None = None
     group_gradients: np.ndarray | None = None
-    group_matrices: Any = None
+    group_matrices: np.ndarray | None = None
     matrix: np.ndarray | None = None
     solver: Any = None
 

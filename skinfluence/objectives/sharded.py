@@ -52,12 +52,22 @@ class ShardedObjective(LinearObjective):
             )
         self.rule.extend(whole.sums, whole.penalty_total)
         self._polish(self.theta)
-        self.quadratic_blocks()
+        whole.theta = self.theta
+        if not self.rule.trivial:
+            self.know_curvature()
+
+    def know_curvature(self):
+        """Tell the shards the Hessian of all rows, by one pass; False if they know it."""
+        whole = self.whole
+        if whole.matrix is not None:
+            return False
         if self.rule.balanced:
-            whole.group_matrices = sums(group_matrices, self.theta)[0]
-        elif not self.rule.trivial:
-            whole.group_matrices = [self._at(self.theta)[1]]
-        whole.theta, whole.matrix = self.theta, self._block.matrix()
+            whole.group_matrices = self.sums(group_matrices, self.theta)[0]
+        else:
+            whole.group_matrices = self._at(self.theta)[1][None]
+        penalty = self.penalty[0] if self.loss.scalar else self.penalty.ravel()
+        whole.matrix = whole.group_matrices.sum(axis=0) + np.diag(penalty)
+        return True
 
     def predict(self, theta):
         """None: outputs of the rows stay where the rows are."""
