@@ -46,6 +46,24 @@ def on_shards(method):
     return dispatch
 
 
+def in_memory(method):
+    """Method of an explainer that takes rows and queries in memory alone."""
+    name, called = method.__name__, inspect.signature(method)
+
+    @wraps(method)
+    def dispatch(self, *args, **kwargs):
+        """The method, unless something of it lies in dask collections."""
+        check_is_fitted(self)
+        check_whole(self, name)
+        given = called.bind(self, *args, **kwargs).arguments
+        for argument, value in given.items():
+            if is_dask(value):
+                raise TypeError(f"{name} takes arrays, and {argument} is a dask collection: compute it")
+        return method(self, *args, **kwargs)
+
+    return dispatch
+
+
 def check_whole(explainer, what):
     """Refuse an explainer whose training rows lie in shards."""
     if getattr(explainer, "_shards", None) is not None:

@@ -21,16 +21,9 @@ def part_rows(estimator, part):
 
 def first_rows(estimator, part):
     """The objective of a few rows, all of weight 1, for what it is but for its rows."""
-    final = estimator[1]
-    fits = getattr(final, "estimators_", [final])
-    if any(not hasattr(fit, "coef_") or hasattr(fit, "support_") for fit in fits):
-        raise TypeError(
-            f"rows in shards are for linear predictors, which {type(final).__name__} is not. Pass "
-            "the rows as one array"
-        )
     X, y, _ = part
     X, y, _ = part_rows(estimator, (X[:50], y[:50], None))
-    return rows_objective(final, X, y, None)
+    return rows_objective(estimator[1], X, y, None)
 
 
 def on_rows(estimator, part, function):
@@ -90,6 +83,14 @@ def parameter_influence(explainer):
 def row_norms(explainer, norm):
     """Sizes of the changes of the model."""
     return explainer.row_norms(norm=norm)
+
+
+def outer_products(explainer):
+    """Sum of the outer products of the rows' derivatives of the parameters."""
+    from .inference._expansion import Expansion
+
+    derivatives = Expansion(explainer.objective_, explainer.solver_).rows()
+    return (sum(block.T @ block for _, block in derivatives),)
 
 
 def leverages(explainer):

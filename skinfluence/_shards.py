@@ -36,6 +36,7 @@ class Shards:
     """
 
     def __init__(self, rows, steps, final):
+        _check_linear(final)
         self.rows, self.estimator = rows, (steps, final)
 
     # -- fitting ---------------------------------------------------------------------------
@@ -64,6 +65,14 @@ class Shards:
 
         work = dask.delayed(tasks.on_shard)
         pieces = [work(fitted, part, k, function, args) for part in self.rows.parts]
+        return list(map(np.array, _tree(pieces).compute()))
+
+    def sum_explainers(self, function):
+        """Sums over the shards of what ``function(explainer of a shard)`` gives."""
+        import dask
+
+        work = dask.delayed(tasks.on_explainer)
+        pieces = [work(self.fitted, part, function, ()) for part in self.rows.parts]
         return list(map(np.array, _tree(pieces).compute()))
 
     def sum_groups(self, function, members):
@@ -261,6 +270,16 @@ class Shards:
         like = template(self.explainer.estimator_, self.rows.head, method)
         width = like.shape[1] if like.ndim == 2 else None
         return self.each_row(tasks.left_out, method, like, width=width, dtype=like.dtype)
+
+
+def _check_linear(final):
+    """Refuse what is no linear predictor before any of its rows is looked at."""
+    fits = np.ravel(getattr(final, "estimators_", [final]))
+    if any(not hasattr(fit, "coef_") or hasattr(fit, "support_") for fit in fits):
+        raise TypeError(
+            f"rows in shards are for linear predictors, which {type(final).__name__} is not. Pass "
+            "the rows as one array"
+        )
 
 
 def _tree(totals):

@@ -15,7 +15,7 @@ from sklearn.utils.validation import (
 
 from ._archive import Archived
 from ._checks import RowChecks
-from ._distributed import fit_sharded, on_shards
+from ._distributed import fit_sharded, in_memory, on_shards
 from ._effects import as_rows, bind
 from ._follow import follow, innermost, is_transformed
 from ._groups import GroupInfluence
@@ -335,6 +335,7 @@ class InfluenceExplainer(
             values, self.objective_.parameter_names, self.get_feature_names_out()[rows]
         )
 
+    @in_memory
     def error_bound(self, rows=None):
         """How far the parameters without each row can be from the truth, proved.
 
