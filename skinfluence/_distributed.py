@@ -34,9 +34,7 @@ def on_shards(method):
         if self._shards is None and not is_dask(queries):
             return method(self, *args, **kwargs)
         if _get_output_config("transform", self)["dense"] != "default":
-            raise ValueError(
-                f"{name} gives a dask array here: use set_output(transform='default')"
-            )
+            raise ValueError(f"{name} gives a dask array here: use set_output(transform='default')")
         if self._shards is not None:
             return getattr(self._shards, name)(*args, **kwargs)
         from ._shard_queries import QueryParts
@@ -58,7 +56,9 @@ def in_memory(method):
         given = called.bind(self, *args, **kwargs).arguments
         for argument, value in given.items():
             if is_dask(value):
-                raise TypeError(f"{name} takes arrays, and {argument} is a dask collection: compute it")
+                raise TypeError(
+                    f"{name} takes arrays, and {argument} is a dask collection: compute it"
+                )
         return method(self, *args, **kwargs)
 
     return dispatch

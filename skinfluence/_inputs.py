@@ -3,8 +3,8 @@
 import numpy as np
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
-from ._distributed import in_memory
 from ._blocks import block_length, blocks
+from ._distributed import in_memory
 from .methods.edits import Edits
 from .methods.inputs import feature_derivatives, label_derivatives
 from .targets import resolve_target

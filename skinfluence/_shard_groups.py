@@ -4,7 +4,6 @@ import copy
 
 import numpy as np
 
-from . import _shard_tasks as tasks
 from ._blocks import block_length, blocks
 from ._groups import ALIASES, joint
 from ._partitions import cut, is_dask

@@ -200,7 +200,9 @@ def test_groups_are_checked():
     with pytest.raises(ValueError, match="missing labels"):
         sharded.group_influence(da.from_array(missing), *queries)
     free = InfluenceExplainer(Ridge(alpha=0.0).fit(Xb[:, :2], Xb[:, 3])).fit(
-        da.from_array(np.where(np.arange(300)[:, None] < 9, Xb[:, :2], [1.0, 0.0]), chunks=(70, -1)),
+        da.from_array(
+            np.where(np.arange(300)[:, None] < 9, Xb[:, :2], [1.0, 0.0]), chunks=(70, -1)
+        ),
         da.from_array(Xb[:, 3]),
     )
     with pytest.raises(ValueError, match="without group 0 the columns of X are linearly dependent"):
@@ -223,10 +225,10 @@ def test_the_crossing_of_a_piecewise_linear_slope():
     kinks = np.array([0.1, 0.34, 0.3401, 0.8])
 
     def slopes(t):
-        return 1.0 - np.maximum(0, t[:, None] - kinks).sum(axis=1) * 9
+        return 1.0 - 2 * np.maximum(0, t[:, None] - kinks).sum(axis=1)
 
-    # 1 - 9 ((t - .1) + (t - .34) + (t - .3401)) = 0
-    assert_allclose(crossing(slopes), (1 / 9 + 0.7801) / 3, rtol=1e-12)
+    # 1 - 2 ((t - .1) + (t - .34) + (t - .3401)) = 0
+    assert_allclose(crossing(slopes), (0.5 + 0.7801) / 3, rtol=1e-12)
     assert crossing(lambda t: 1 - 0.5 * t) == 1.0
 
 

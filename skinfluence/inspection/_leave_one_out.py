@@ -5,8 +5,8 @@ from sklearn.base import clone, is_classifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import check_scoring
 
-from ..model_selection import cross_val_predict, cross_val_score
 from .._partitions import refuse_dask
+from ..model_selection import cross_val_predict, cross_val_score
 from ._axes import axes
 
 

@@ -116,4 +116,6 @@ class RemovalRule:
         if self.penalty_measure is None:
             return np.zeros(len(rows))
         total = self.penalty_total
-        return -self.penalty_measure[rows] / (self.penalty_measure.sum() if total is None else total)
+        return -self.penalty_measure[rows] / (
+            self.penalty_measure.sum() if total is None else total
+        )

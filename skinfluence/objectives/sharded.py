@@ -107,7 +107,6 @@ class ShardedObjective(LinearObjective):
         """None is known without a pass over the shards."""
         return np.inf
 
-
     def _stationarity(self):
         self.whole.group_gradients = self.sums(group_gradients, self.theta)[0]
         return self.whole.group_gradients.sum(axis=0) + self.penalty_gradient(self.theta)
