@@ -16,6 +16,8 @@ from .solvers import Direct, resolve_solver
 from .targets import resolve_target
 
 METHODS = (Influence, InfinitesimalJackknife, Newton)
+# What is put into the container of ``set_output``.
+CONTAINED = ("transform", "parameter_influence")
 
 
 def on_shards(method):
@@ -33,7 +35,8 @@ def on_shards(method):
         queries = called.bind(self, *args, **kwargs).arguments.get("X")
         if self._shards is None and not is_dask(queries):
             return method(self, *args, **kwargs)
-        if _get_output_config("transform", self)["dense"] != "default":
+        contained = name in CONTAINED and _get_output_config("transform", self)["dense"]
+        if contained not in (False, "default"):
             raise ValueError(f"{name} gives a dask array here: use set_output(transform='default')")
         if self._shards is not None:
             return getattr(self._shards, name)(*args, **kwargs)

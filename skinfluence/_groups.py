@@ -23,9 +23,9 @@ class GroupInfluence:
 
         Parameters
         ----------
-        groups : array-like of shape (n_train,) or list of index arrays
+        groups : array-like or dask collection of shape (n_train,), or list of index arrays
             A label for each training row (groups in sorted order), or the rows of each group.
-        X : array-like, dataframe or sparse of shape (n_queries, n_features)
+        X : array-like, dataframe, sparse or dask collection of shape (n_queries, n_features)
         y : array-like of shape (n_queries,), optional
         method : str or Method, optional
             In the place of the explainer's own: "first" (first order, "influence"),
@@ -35,7 +35,7 @@ class GroupInfluence:
         Returns
         -------
         ndarray of shape (n_queries, n_groups)
-            One row for a scalar target.
+            One row for a scalar target. A dask array where the queries are a dask collection.
 
         Examples
         --------

@@ -32,7 +32,7 @@ class RelativeInfluence:
 
         Parameters
         ----------
-        X : array-like, dataframe or sparse of shape (n_queries, n_features)
+        X : array-like, dataframe, sparse or dask collection of shape (n_queries, n_features)
         y : array-like of shape (n_queries,), optional
         norm : {"loss", "parameters"}, default="loss"
             Size of the change ``Δθ_i`` of the parameters without the row: "loss" is

@@ -110,7 +110,8 @@ class QueryParts:
 
 def _call(explainer, name, part, options):
     X, y, _ = part
-    return getattr(explainer, name)(X=X, y=None if y is None else np.asarray(y), **options)
+    values = getattr(explainer, name)(X=X, y=None if y is None else np.asarray(y), **options)
+    return values if name == "top_influences" else np.asarray(values)
 
 
 def divided(matrix, sizes):

@@ -183,10 +183,9 @@ class InfluenceExplainer(
         Parameters
         ----------
         X : array-like, dataframe, sparse or dask collection of shape (n_train, n_features)
-            Over a dask collection the estimator is a fitted one, on a sample perhaps: Newton steps
-            over all partitions bring it to its optimum. It must be a linear predictor with a
-            quadratic penalty whose rows are counted independently of each other. Results, one
-            column a training row, are then dask arrays.
+            Over a dask collection the estimator is a fitted linear predictor, on a sample perhaps:
+            Newton steps over all partitions bring it to its optimum. Results, one column a
+            training row, are then dask arrays.
         y : array-like of shape (n_train,) or (n_train, n_targets)
         sample_weight : array-like of shape (n_train,), optional
             Weights the estimator is fitted with; for a frozen estimator those it was fitted with.

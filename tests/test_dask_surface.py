@@ -120,11 +120,21 @@ def test_what_needs_all_rows_is_refused(name, sharded):
         getattr(sharded, name)(*REFUSED[name])
 
 
-@pytest.mark.parametrize("name", ["transform", "parameter_influence", "top_influences"])
+@pytest.mark.parametrize("name", ["transform", "parameter_influence"])
 def test_containers_are_refused(name):
     explainer = InfluenceExplainer(MODEL).set_output(transform="pandas").fit(*rows)
     with pytest.raises(ValueError, match=f"{name} gives a dask array"):
         getattr(explainer, name)(*(() if name == "parameter_influence" else queries))
+
+
+def test_other_results_know_no_containers(local, sharded):
+    tables = InfluenceExplainer(MODEL).set_output(transform="pandas").fit(*rows)
+    close(tables.self_influence(), sharded.self_influence())
+    close(tables.relative_influence(*queries), local.relative_influence(*queries))
+    tables = InfluenceExplainer(FrozenEstimator(MODEL)).set_output(transform="pandas").fit(X, y)
+    close(tables.relative_influence(*lazy_queries), local.relative_influence(*queries))
+    with pytest.raises(ValueError, match="transform gives a dask array"):
+        tables.transform(*lazy_queries)
 
 
 def test_rows_and_norms_are_checked(sharded):
@@ -287,6 +297,7 @@ CALLS = {
     "value_rows": lambda: value_rows(MODEL, *rows, *queries),
     "selector": lambda: InfluenceSelector(MODEL).fit(*rows),
     "embedding": lambda: InfluenceEmbedding(unfitted).fit(*rows),
+    "noise": lambda: EnsembleExplainer(unfitted, perturbation="noise").fit(*rows),
     "store": lambda: GradientStore(10).fit(InfluenceExplainer(MODEL).fit(*rows)),
     "two stages": lambda: MultiStageInfluence(MODEL, MODEL, shared="coef_").fit(*rows, *rows),
 }
