@@ -123,6 +123,7 @@ class QueryInfluence(TransformerMixin):
         Returns
         -------
         ndarray of shape (n_train,)
+            A dask array where queries or training rows are dask collections.
         """
         query, y = self._check_queries(X, y)
         target = resolve_target(self.target, y is not None, X)

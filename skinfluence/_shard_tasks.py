@@ -10,7 +10,7 @@ from ._effects import as_rows
 from ._top import TopValues
 from ._unwrap import transform
 from .methods import Problem
-from .objectives.shard import parts_of, rows_objective, shard_objective
+from .objectives.shard import parts_of, rows_objective, shard_objective, shard_part
 
 
 def part_rows(estimator, part):
@@ -36,8 +36,8 @@ def on_shard(fitted, part, k, function, args):
     """``function`` of the ``k``-th objective of a partition, which knows all rows' sums."""
     estimator, wholes = fitted
     with calling_thread():
-        shard = shard_objective(estimator[1], part_rows(estimator, part), wholes)
-        return function(parts_of(shard)[k], *args)
+        shard = shard_part(estimator[1], part_rows(estimator, part), k, wholes[k])
+        return function(shard, *args)
 
 
 def on_explainer(fitted, part, function, args):

@@ -41,6 +41,7 @@ Xi = scale(Xi)  # sorted by class: partitions without some of the classes
 Xd, yd = load_diabetes(return_X_y=True)
 Xd, yd = scale(Xd)[:300], yd[:300]
 both_targets = np.column_stack([yd, np.sqrt(yd)])
+liblinear = {"C": 0.01, "max_iter": 100_000, "random_state": 0}
 sgd = {"tol": 1e-6, "max_iter": 5000, "random_state": 0, "alpha": 0.01}
 
 MODELS = {
@@ -167,6 +168,22 @@ def test_groups(name, method):
     )
 
 
+@pytest.mark.parametrize("name", ["balanced softmax", "balanced rest", "balanced ridge", "poisson"])
+def test_a_partition_without_weight(name):
+    model, X, y = MODELS[name]
+    weight = np.where(np.arange(len(y)) < 45, 0.0, 1.5)
+    weight[10:12] = 1.0, 0.0
+    weight[:5] = np.where(name == "poisson", 0.0, 2.0)
+    model.fit(X, y, sample_weight=weight)
+    local = InfluenceExplainer(FrozenEstimator(model)).fit(X, y, weight)
+    sharded = InfluenceExplainer(model).fit(
+        da.from_array(X, chunks=(20, -1)), da.from_array(y), da.from_array(weight)
+    )
+    close(sharded.transform(X[:5], y[:5]), local.transform(X[:5], y[:5]))
+    V = np.random.default_rng(0).normal(size=(local.objective_.n_params, 2))
+    close(sharded.objective_.hessian_product(V), local.objective_.hessian_product(V))
+
+
 def test_groups_with_damping_and_without_much_memory():
     model = LogisticRegression().fit(Xb, yb)
     options = {"solver": Direct(damping=3.0), "method": Newton()}
@@ -264,7 +281,12 @@ def test_jackknife_covariance(name, groups):
     ("model", "options", "error", "match"),
     [
         (SVC(), {}, TypeError, "linear predictors, which SVC is not"),
-        (LinearSVC(loss="hinge"), {}, TypeError, "KinkedObjective.*fit the squared hinge"),
+        (
+            LinearSVC(loss="hinge", **liblinear),
+            {},
+            TypeError,
+            "KinkedObjective.*fit the squared hinge",
+        ),
         (LogisticRegression(), {"method": "exact"}, ValueError, "method Exact needs all rows"),
         (LogisticRegression(), {"method": "refit"}, ValueError, "method Refit needs all rows"),
         (LogisticRegression(), {"solver": "cg"}, ValueError, "ConjugateGradient needs all rows"),
@@ -281,7 +303,7 @@ def test_what_shards_cannot_follow_is_refused(model, options, error, match):
     [
         (HuberRegressor(), r"SGDRegressor\(loss='huber'\)"),
         (MultiTaskLasso(), "one ElasticNet a target"),
-        (LinearSVR(epsilon=1.0), "squared tube"),
+        (LinearSVR(epsilon=1.0, **liblinear), "squared tube"),
     ],
 )
 def test_other_regressors_are_refused(model, match):

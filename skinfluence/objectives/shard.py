@@ -63,7 +63,9 @@ class Shard(LinearObjective):
     def __init__(self, objective, whole):
         vars(self).update(vars(objective))
         self.whole = whole
-        self.weights = self.weights * self.rule.extend(whole.sums, whole.penalty_total)
+        factors = self.rule.extend(whole.sums, whole.penalty_total)
+        # of a class that has no weight here the own rule made nothing of nothing
+        self.weights = np.where(factors > 0, self.weights * factors, 0.0)
         self.penalty = whole.penalty
         if whole.l1 is not None:
             self.l1 = whole.l1
@@ -89,12 +91,17 @@ class Shard(LinearObjective):
 
     def hessian_product(self, V):
         """``H @ V`` with the Hessian of all rows."""
-        repeats = self.n_outputs if self.loss.scalar else 1
-        return join_outputs(self.whole.matrix @ split_outputs(V, repeats), repeats)
+        return curvature_product(self, V)
 
     def fit_solver(self, solver):
         """The one fitted on all rows."""
         return self.whole.solver
+
+
+def curvature_product(objective, V):
+    """``H @ V`` from the Hessian that the objective of all rows, or of some, knows."""
+    repeats = objective.n_outputs if objective.loss.scalar else 1
+    return join_outputs(objective.whole.matrix @ split_outputs(V, repeats), repeats)
 
 
 class PiecewiseShard(PiecewiseObjective, Shard):
@@ -145,6 +152,12 @@ ADVICE = {
     "GroupObjective": ", or fit one ElasticNet a target",
     "AnchoredObjective": ", or fit without a prior",
 }
+
+
+def shard_part(estimator, part, k, whole):
+    """The ``k``-th of the objectives of some rows, with what all rows add up to."""
+    objective = parts_of(rows_objective(estimator, *part))[k]
+    return KINDS[type(objective)](objective, whole)
 
 
 def shard_objective(estimator, part, wholes):

@@ -11,6 +11,7 @@ from .linear import LinearObjective
 from .piecewise import PiecewiseObjective
 from .shard import (
     Whole,
+    curvature_product,
     group_gradients,
     group_matrices,
     line_slopes,
@@ -68,6 +69,11 @@ class ShardedObjective(LinearObjective):
         penalty = self.penalty[0] if self.loss.scalar else self.penalty.ravel()
         whole.matrix = whole.group_matrices.sum(axis=0) + np.diag(penalty)
         return True
+
+    def hessian_product(self, V):
+        """``H @ V``."""
+        self.know_curvature()
+        return curvature_product(self, V)
 
     def predict(self, theta):
         """None: outputs of the rows stay where the rows are."""
