@@ -85,7 +85,7 @@ def test_same_numbers(client, tmp_path):
     model = PoissonRegressor(alpha=0.1, tol=1e-8).fit(X, counts)
     local = InfluenceExplainer(FrozenEstimator(model)).fit(X, counts)
     rows = da.from_array(X, chunks=(150, -1)), da.from_array(counts, chunks=100)
-    sharded = InfluenceExplainer(model).fit(*rows)
+    sharded = InfluenceExplainer(model).fit(*client.persist(list(rows)))
     groups, queries = np.arange(400) % 3, (X[:5], counts[:5])
     for name, args in {
         "transform": queries,
