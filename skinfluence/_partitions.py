@@ -28,6 +28,8 @@ class Partitions:
     def __init__(self, X, y=None, sample_weight=None):
         import dask
 
+        # pieces of persisted collections name what workers hold, but do not hold it themselves
+        self._held = X, y, sample_weight
         if hasattr(X, "npartitions") and hasattr(X, "divisions"):  # a dataframe
             lengths = dask.compute(*[dask.delayed(len)(part) for part in X.to_delayed()])
             self.head = X.head(1, npartitions=-1)
