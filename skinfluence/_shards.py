@@ -275,7 +275,8 @@ class Shards:
 def _check_linear(final):
     """Refuse what is no linear predictor before any of its rows is looked at."""
     fits = np.ravel(getattr(final, "estimators_", [final]))
-    if any(not hasattr(fit, "coef_") or hasattr(fit, "support_") for fit in fits):
+    closed = ("support_", "priors_")  # linear by a kernel, or by moments of classes
+    if any(not hasattr(fit, "coef_") or any(hasattr(fit, n) for n in closed) for fit in fits):
         raise TypeError(
             f"rows in shards are for linear predictors, which {type(final).__name__} is not. Pass "
             "the rows as one array"

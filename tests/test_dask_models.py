@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import (
@@ -280,7 +281,8 @@ def test_jackknife_covariance(name, groups):
 @pytest.mark.parametrize(
     ("model", "options", "error", "match"),
     [
-        (SVC(), {}, TypeError, "linear predictors, which SVC is not"),
+        (SVC(kernel="linear"), {}, TypeError, "linear predictors, which SVC is not"),
+        (LinearDiscriminantAnalysis(), {}, TypeError, "linear predictors, which LinearDiscr"),
         (
             LinearSVC(loss="hinge", **liblinear),
             {},
