@@ -11,6 +11,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from ._partitions import refuse_dask
 from ._tensors import on_host
 from ._unwrap import unfrozen
 from .objectives.base import is_net
@@ -28,6 +29,7 @@ class RowChecks:
     """Mixin of a meta-estimator with an ``estimator``: raw tables pass, arrays are checked."""
 
     def _check_training(self, X, y, sample_weight):
+        refuse_dask(X, type(self).__name__)
         if y is None:
             raise ValueError("requires y to be passed, but the target y is None")
         if self._takes_tables():
@@ -64,6 +66,7 @@ class RowChecks:
 
     def _check_rows_of(self, X):
         """Query rows, as those of ``fit``."""
+        refuse_dask(X, type(self).__name__)
         if self._takes_tables():
             validate_data(self, X, reset=False, skip_check_array=True)
             return X

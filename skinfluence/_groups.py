@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from ._blocks import block_length, blocks
+from ._distributed import on_shards
 from ._effects import bind
 from .methods import resolve_method
 from .targets import resolve_target
@@ -16,14 +17,15 @@ ALIASES = {"first": "influence"}
 class GroupInfluence:
     """Mixin of the explainer: what groups of rows did together."""
 
+    @on_shards
     def group_influence(self, groups, X, y=None, *, method=None):
         """Influence of groups of training rows, each removed jointly, on each query.
 
         Parameters
         ----------
-        groups : array-like of shape (n_train,) or list of index arrays
+        groups : array-like or dask collection of shape (n_train,), or list of index arrays
             A label for each training row (groups in sorted order), or the rows of each group.
-        X : array-like, dataframe or sparse of shape (n_queries, n_features)
+        X : array-like, dataframe, sparse or dask collection of shape (n_queries, n_features)
         y : array-like of shape (n_queries,), optional
         method : str or Method, optional
             In the place of the explainer's own: "first" (first order, "influence"),
@@ -33,7 +35,7 @@ class GroupInfluence:
         Returns
         -------
         ndarray of shape (n_queries, n_groups)
-            One row for a scalar target.
+            One row for a scalar target. A dask array where the queries are a dask collection.
 
         Examples
         --------
@@ -51,7 +53,7 @@ class GroupInfluence:
         bound = effects.bind_target(target, query, y)
         groups = self._check_groups(groups)
         columns = [
-            _joint(method, effects, bound, groups[part])
+            joint(method, effects, bound, groups[part])
             for part in blocks(len(groups), self._group_block(query.shape[0]))
         ]
         return np.concatenate(columns, axis=1)
@@ -98,7 +100,8 @@ class GroupInfluence:
         return checked
 
 
-def _joint(method, effects, bound, groups):
+def joint(method, effects, bound, groups):
+    """Influence of groups on a bound target: (m, g), or (1, g) if scalar."""
     if method.linear_target:
         return effects.joint_linearised(bound, groups)
     return bound.reevaluated(lambda queries: queries.joint_moved(effects, groups))

@@ -4,6 +4,7 @@ import numpy as np
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from ._blocks import block_length, blocks
+from ._distributed import in_memory
 from .methods.edits import Edits
 from .methods.inputs import feature_derivatives, label_derivatives
 from .targets import resolve_target
@@ -12,6 +13,7 @@ from .targets import resolve_target
 class InputInfluence:
     """Mixin of the explainer: what other edits of training rows than removal would do."""
 
+    @in_memory
     def feature_influence(self, rows, X, y=None):
         """Derivative of the target at each query in the features of training rows.
 
@@ -53,6 +55,7 @@ class InputInfluence:
         """
         return self._derivatives(feature_derivatives, rows, X, y)
 
+    @in_memory
     def label_influence(self, rows, X, y=None):
         """Derivative of the target at each query in the label of training rows, of a regressor.
 
@@ -88,6 +91,7 @@ class InputInfluence:
             )
         return self._derivatives(label_derivatives, rows, X, y)
 
+    @in_memory
     def counterfactual_labels(self, rows, labels, X, y=None):
         """What each query's target would be had a training row another label, minus what it is.
 
@@ -129,6 +133,7 @@ class InputInfluence:
         edits = self._edits()
         return self._edited(len(rows), lambda k: edits.relabelled(rows[k], labels[k]), X, y)
 
+    @in_memory
     def added_influence(self, X_new, y_new, X, y=None):
         """What each query's target would be with one more training row, minus what it is.
 
@@ -164,6 +169,7 @@ class InputInfluence:
         index = np.arange(len(y_new))
         return self._edited(len(y_new), lambda k: edits.added(new[index[k]], y_new[k]), X, y)
 
+    @in_memory
     def transform_rows(self, rows, factor, X, y=None):
         """What each query's target would be had a training row another weight, minus what it is.
 

@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
+from ._distributed import in_memory
 from ._removal_goals import ParameterGoal, PredictionGoal, SignificanceGoal, TargetGoal
 from ._removal_prefix import (
     ParameterEffects,
@@ -66,6 +67,7 @@ class InfluentialSet:
 class MostInfluentialSet:
     """Mixin of the explainer: the rows that a conclusion rests on."""
 
+    @in_memory
     def most_influential_set(
         self,
         X=None,

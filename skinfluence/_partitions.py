@@ -28,6 +28,8 @@ class Partitions:
     def __init__(self, X, y=None, sample_weight=None):
         import dask
 
+        # pieces of persisted collections name what workers hold, but do not hold it themselves
+        self._held = X, y, sample_weight
         if hasattr(X, "npartitions") and hasattr(X, "divisions"):  # a dataframe
             lengths = dask.compute(*[dask.delayed(len)(part) for part in X.to_delayed()])
             self.head = X.head(1, npartitions=-1)
@@ -42,7 +44,7 @@ class Partitions:
             pieces = X.to_delayed().ravel().tolist()
             self.head = X[:1].compute()
         lengths = [int(length) for length in lengths]
-        columns = [_pieces(part, lengths, name) for part, name in ((y, "y"), (sample_weight, "w"))]
+        columns = [cut(part, lengths, name) for part, name in ((y, "y"), (sample_weight, "w"))]
         rows = zip(pieces, *columns, lengths, strict=True)
         kept = [(parts, length) for *parts, length in rows if length]
         if not kept:
@@ -54,7 +56,7 @@ class Partitions:
         return sum(self.lengths)
 
 
-def _pieces(column, lengths, name):
+def cut(column, lengths, name):
     """A column as delayed pieces of the given lengths."""
     import dask.array as da
 

@@ -26,7 +26,7 @@ class QueryInfluence(TransformerMixin):
 
         Parameters
         ----------
-        X : array-like, dataframe or sparse of shape (n_queries, n_features)
+        X : array-like, dataframe, sparse or dask collection of shape (n_queries, n_features)
         y : array-like of shape (n_queries,), optional
             Labels or targets of the queries; needed for the loss.
         out : array of shape (n_queries, n_train) or path, optional
@@ -37,7 +37,8 @@ class QueryInfluence(TransformerMixin):
         Returns
         -------
         ndarray of shape (n_queries, n_train), or ``out``
-            Target without the row minus target with all rows. One row for a scalar target.
+            Target without the row minus target with all rows. One row for a scalar target. A
+            dask array where queries or training rows are dask collections.
 
         Raises
         ------
@@ -75,7 +76,7 @@ class QueryInfluence(TransformerMixin):
 
         Parameters
         ----------
-        X : array-like, dataframe or sparse of shape (n_queries, n_features)
+        X : array-like, dataframe, sparse or dask collection of shape (n_queries, n_features)
         y : array-like of shape (n_queries,), optional
         k : int, default=10
         by : {"magnitude", "helpful", "harmful"}, default="magnitude"
@@ -115,7 +116,7 @@ class QueryInfluence(TransformerMixin):
 
         Parameters
         ----------
-        X : array-like, dataframe or sparse of shape (n_queries, n_features)
+        X : array-like, dataframe, sparse or dask collection of shape (n_queries, n_features)
         y : array-like of shape (n_queries,), optional
         sample_weight : array-like of shape (n_queries,), optional
             Weights of the mean.
@@ -123,6 +124,7 @@ class QueryInfluence(TransformerMixin):
         Returns
         -------
         ndarray of shape (n_train,)
+            A dask array where queries or training rows are dask collections.
         """
         query, y = self._check_queries(X, y)
         target = resolve_target(self.target, y is not None, X)

@@ -3,6 +3,7 @@
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from ._distributed import on_shards
 from .objectives.base import Objective
 from .solvers import System
 
@@ -21,6 +22,7 @@ def _divided(values, sizes):
 class RelativeInfluence:
     """Mixin of the explainer: influences divided by the size of a row's change of the model."""
 
+    @on_shards
     def relative_influence(self, X, y=None, *, norm="loss"):
         """Influence of each training row on each query, relative to what the row moves at all.
 
@@ -30,7 +32,7 @@ class RelativeInfluence:
 
         Parameters
         ----------
-        X : array-like, dataframe or sparse of shape (n_queries, n_features)
+        X : array-like, dataframe, sparse or dask collection of shape (n_queries, n_features)
         y : array-like of shape (n_queries,), optional
         norm : {"loss", "parameters"}, default="loss"
             Size of the change ``Δθ_i`` of the parameters without the row: "loss" is
@@ -60,6 +62,7 @@ class RelativeInfluence:
         """
         return _divided(np.asarray(self.transform(X, y)), self.row_norms(norm=norm))
 
+    @on_shards
     def row_norms(self, rows=None, *, norm="loss"):
         """How far the model moves without each training row.
 
@@ -77,8 +80,6 @@ class RelativeInfluence:
         if norm not in ("loss", "parameters"):
             raise ValueError(f"norm={norm!r} is not one of 'loss', 'parameters'")
         check_is_fitted(self)
-        if self._shards is not None:
-            raise TypeError("row norms need all training rows at once: compute them")
         rows = self._check_rows(np.arange(self.n_rows_) if rows is None else rows)
         if norm == "loss":
             self._check_curvature()

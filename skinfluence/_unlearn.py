@@ -12,6 +12,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted
 
+from ._distributed import in_memory
 from ._unwrap import unwrap
 from .methods import Problem
 from .methods.certificate import certificate_for
@@ -61,6 +62,7 @@ class Unlearned:
 class Unlearning:
     """Mixin of the explainer: the estimator without some rows."""
 
+    @in_memory
     def unlearn(self, rows):
         """The fitted estimator without some training rows, and how far from a refit it can be.
 

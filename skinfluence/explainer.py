@@ -15,7 +15,7 @@ from sklearn.utils.validation import (
 
 from ._archive import Archived
 from ._checks import RowChecks
-from ._distributed import fit_sharded, on_shards
+from ._distributed import fit_sharded, in_memory, on_shards
 from ._effects import as_rows, bind
 from ._follow import follow, innermost, is_transformed
 from ._groups import GroupInfluence
@@ -184,10 +184,9 @@ class InfluenceExplainer(
         Parameters
         ----------
         X : array-like, dataframe, sparse or dask collection of shape (n_train, n_features)
-            Over a dask collection the estimator is a fitted one, on a sample perhaps: Newton steps
-            over all partitions bring it to its optimum. It must be a linear predictor with a
-            quadratic penalty whose rows are counted independently of each other. Results, one
-            column a training row, are then dask arrays.
+            Over a dask collection the estimator is a fitted linear predictor, on a sample perhaps:
+            Newton steps over all partitions bring it to its optimum. Results, one column a
+            training row, are then dask arrays.
         y : array-like of shape (n_train,) or (n_train, n_targets)
         sample_weight : array-like of shape (n_train,), optional
             Weights the estimator is fitted with; for a frozen estimator those it was fitted with.
@@ -336,6 +335,7 @@ class InfluenceExplainer(
             values, self.objective_.parameter_names, self.get_feature_names_out()[rows]
         )
 
+    @in_memory
     def error_bound(self, rows=None):
         """How far the parameters without each row can be from the truth, proved.
 

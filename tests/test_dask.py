@@ -1,12 +1,8 @@
-"""Rows in dask collections: the numbers of arrays in memory, refusals, a lost worker."""
-
-import os
-import signal
+"""Rows in dask collections: the numbers of arrays in memory, checks."""
 
 import dask
 import dask.array as da
 import dask.dataframe as dd
-import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,10 +11,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import Lasso, LogisticRegression, PoissonRegressor, Ridge
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, scale
-from sklearn.svm import SVC, LinearSVC
 
 from skinfluence import GradientStore, InfluenceExplainer
 from skinfluence.model_selection import cross_val_predict
@@ -192,30 +187,6 @@ def test_a_class_with_one_row_in_a_partition():
     close(InfluenceExplainer(model).fit(*rows).self_influence(), local.self_influence())
 
 
-@pytest.mark.parametrize(
-    ("model", "options", "error", "match"),
-    [
-        (LogisticRegression(class_weight="balanced"), {}, ValueError, "balances its classes"),
-        (SVC(), {}, TypeError, "linear predictors, which SVC is not"),
-        (LinearSVC(), {}, TypeError, "LinearSVC has a PiecewiseObjective"),
-        (LogisticRegression(), {"method": "exact"}, ValueError, "method Exact needs all rows"),
-        (LogisticRegression(), {"method": "refit"}, ValueError, "method Refit needs all rows"),
-        (LogisticRegression(), {"solver": "cg"}, ValueError, "ConjugateGradient needs all rows"),
-    ],
-)
-def test_what_shards_cannot_follow_is_refused(model, options, error, match):
-    rows = da.from_array(Xb, chunks=(90, -1)), da.from_array(yb, chunks=90)
-    with pytest.raises(error, match=match):
-        InfluenceExplainer(model.fit(Xb, yb), **options).fit(*rows)
-
-
-@pytest.mark.parametrize("model", [PoissonRegressor(), Lasso()])
-def test_other_objectives_are_refused(model):
-    rows = da.from_array(Xd, chunks=(90, -1)), da.from_array(yd, chunks=90)
-    with pytest.raises((TypeError, ValueError), match="Pass"):
-        InfluenceExplainer(model.fit(Xd, yd)).fit(*rows)
-
-
 def test_checks():
     rows = da.from_array(Xb, chunks=(90, -1)), da.from_array(yb, chunks=90)
     with pytest.raises(NotFittedError, match="Fit it on a sample"):
@@ -227,8 +198,6 @@ def test_checks():
         few = LogisticRegression().fit(Xb[::80], yb[::80])
         InfluenceExplainer(few).fit(da.from_array(Xb[::80]), da.from_array(yb[::80]))
     sharded = InfluenceExplainer(model).fit(*rows)
-    with pytest.raises(TypeError, match="not available for rows in dask"):
-        sharded.group_influence(yb, Xb[:3], yb[:3])
     with pytest.raises(TypeError, match="GradientStore needs all training rows at once"):
         GradientStore(10).fit(sharded)
     with pytest.raises(TypeError, match="an archive needs all training rows at once"):
@@ -239,9 +208,6 @@ def test_checks():
     broken[300, 0] = np.nan
     with pytest.raises(ValueError, match="NaN"):
         InfluenceExplainer(model).fit(da.from_array(broken, chunks=(90, -1)), rows[1])
-    local = InfluenceExplainer(model).fit(Xb, yb)
-    with pytest.raises(TypeError, match="compute the queries"):
-        local.top_influences(rows[0], rows[1])
 
 
 def test_targets():
@@ -252,46 +218,6 @@ def test_targets():
         da.from_array(Xb, chunks=(90, -1)), da.from_array(yb, chunks=90)
     )
     close(sharded.transform(Xb[:5]), local.transform(Xb[:5]))
-
-
-class Slow:
-    """Rows that take a while to come, and that kill their first worker if told so."""
-
-    def __init__(self, X, marker):
-        self.X, self.marker = X, marker
-        self.shape, self.dtype, self.ndim = X.shape, X.dtype, 2
-
-    def __getitem__(self, key):
-        if key[0].start > 0 and self.marker is not None:
-            try:
-                os.close(os.open(self.marker, os.O_CREAT | os.O_EXCL))
-            except FileExistsError:
-                return self.X[key]
-            os.kill(os.getpid(), signal.SIGKILL)
-        return self.X[key]
-
-
-def test_a_killed_worker_costs_its_tasks_only(tmp_path):
-    from distributed import Client, LocalCluster
-
-    model = LogisticRegression().fit(Xb, yb)
-    local = InfluenceExplainer(FrozenEstimator(model)).fit(Xb, yb)
-    marker = str(tmp_path / "killed")
-    X = da.from_array(Slow(Xb, marker), chunks=(100, -1), name="slow", asarray=False)
-    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True}
-    cluster = LocalCluster(dashboard_address=None, silence_logs=50, **options)
-    with dask.config.set(scheduler=None), cluster, Client(cluster):
-        sharded = InfluenceExplainer(model).fit(X, da.from_array(yb, chunks=100))
-        values = sharded.transform(Xb[:5], yb[:5]).compute()
-        with joblib.parallel_config("dask"):
-            refits = InfluenceExplainer(model, method="refit").fit(Xb[:60], yb[:60])
-            by_refit = refits.transform(Xb[:2], yb[:2])
-    assert os.path.exists(marker)
-    assert_allclose(values, local.transform(Xb[:5], yb[:5]), rtol=1e-9, atol=1e-12)
-    assert_allclose(
-        by_refit,
-        InfluenceExplainer(model, method="refit").fit(Xb[:60], yb[:60]).transform(Xb[:2], yb[:2]),
-    )
 
 
 def test_a_scalar_of_all_queries_is_not_made_of_its_partitions():

@@ -1,5 +1,7 @@
 """Memory: results into given stores, refusals, the working-memory option."""
 
+import signal
+
 import numpy as np
 import pytest
 import sklearn
@@ -77,10 +79,6 @@ def test_out_and_set_output():
         explainer.transform(*queries(), out=np.empty((40, 300)))
 
 
-class Stop(Exception):
-    """Stands for an interrupt."""
-
-
 def interrupted(explainer, path, monkeypatch, after):
     """Transform into a store with chunks of 4 queries, stopped after some of them."""
     whole = explainer._all_rows
@@ -88,7 +86,7 @@ def interrupted(explainer, path, monkeypatch, after):
 
     def some(bound, out):
         if len(calls) == after:
-            raise Stop
+            signal.raise_signal(signal.SIGINT)  # Ctrl-C
         calls.append(bound)
         return whole(bound, out)
 
@@ -104,9 +102,10 @@ def interrupted(explainer, path, monkeypatch, after):
 def test_interrupted_store_is_gone_on_with(tmp_path, monkeypatch):
     explainer = fit()
     path = tmp_path / "s.zarr"
-    with pytest.raises(Stop):
+    with pytest.raises(KeyboardInterrupt):
         interrupted(explainer, path, monkeypatch, after=6)
     assert not path.exists()
+    assert zarr.open_array(tmp_path / "s.zarr.part").attrs["queries_done"] == 24
     store, n_calls = interrupted(explainer, path, monkeypatch, after=None)
     assert n_calls == 4  # of ten blocks six were there
     assert_array_equal(store[:], explainer.transform(*queries()))

@@ -10,11 +10,7 @@ from sklearn.preprocessing import StandardScaler, scale
 from sklearn.svm import SVC
 
 from skinfluence import (
-    EnsembleExplainer,
-    InfluenceEmbedding,
     InfluenceExplainer,
-    InfluenceSelector,
-    value_rows,
 )
 from skinfluence.solvers import Direct
 from tests.cases.nets import fitted
@@ -95,27 +91,6 @@ def test_net_norms_count_damping():
     inverse = np.linalg.inv(C + 0.5 * np.eye(len(C)))
     lengths = np.sqrt(np.einsum("ij,jk,ik->i", G, inverse, G))
     np.testing.assert_allclose(explainer.row_norms(), lengths, rtol=1e-8)
-
-
-def test_dask_rows_are_refused_by_name():
-    da = pytest.importorskip("dask.array", reason="dask is an extra")
-    rows, y = da.from_array(X, chunks=(50, 4)), da.from_array(Y, chunks=50)
-    model = FrozenEstimator(LogisticRegression(C=2, tol=1e-10, max_iter=1000).fit(X, Y))
-    explainer = InfluenceExplainer(model, method="influence").fit(rows, y)
-    with pytest.raises(TypeError, match="all training rows at once"):
-        explainer.relative_influence(X[:2], Y[:2])
-    with pytest.raises(TypeError, match="all training rows at once"):
-        explainer.top_influences(X[:2], Y[:2], k=2, relative="loss")
-    assert explainer.top_influences(X[:2], Y[:2], k=2).indices.shape == (2, 2)
-    free = InfluenceExplainer(model, method="influence")
-    for fit in (
-        lambda: InfluenceEmbedding(free).fit(rows, y),
-        lambda: EnsembleExplainer(free, perturbation="noise").fit(rows, y),
-        lambda: value_rows(free, rows, y, X, Y),
-        lambda: InfluenceSelector(LogisticRegression()).fit(rows, y),
-    ):
-        with pytest.raises(TypeError, match="dask collection: compute it"):
-            fit()
 
 
 def test_refusals():

@@ -9,6 +9,7 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC, LinearSVR
 
+from .._partitions import refuse_dask
 from ..mislabel import MislabelDetector
 from ..mislabel.committee import _scaled, default_committee
 from .checks import Finding, high_leverage, table_warnings
@@ -91,6 +92,7 @@ def audit_table(
     >>> audit.task, audit.n_rows, audit.n_features
     ('classification', 150, 4)
     """
+    refuse_dask(table, "audit_table")
     stage = on_stage or (lambda text: None)
     stage("reading columns")
     features, y, truths, names, findings = _columns(table, target, id, exclude, truth)

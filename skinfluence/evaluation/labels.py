@@ -5,6 +5,7 @@ from sklearn.base import clone
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.utils import Bunch, check_random_state
 
+from .._partitions import refuse_dask
 from .intervals import bootstrap_interval
 from .retraining import prediction_loss
 
@@ -65,6 +66,7 @@ def flipped_label_score(
     >>> bool(result.average_precision > 0.5)
     True
     """
+    refuse_dask(X, "flipped_label_score")
     y = np.asarray(y)
     n_flipped = int(round(fraction * len(y)))
     if not 1 <= n_flipped < len(y):

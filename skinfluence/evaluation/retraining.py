@@ -12,6 +12,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import check_is_fitted
 
+from .._partitions import refuse_dask
 from .._progress import progress
 from .._unwrap import check_new_start
 
@@ -104,6 +105,7 @@ def prediction_loss(estimator, X, y):
     >>> prediction_loss(Ridge().fit(X, y), X[:3], y[:3]).shape
     (3,)
     """
+    refuse_dask(X, "prediction_loss")
     if not is_classifier(estimator):
         errors = (np.asarray(estimator.predict(X), dtype=np.float64).reshape(np.shape(y)) - y) ** 2
         return errors.reshape(len(errors), -1).sum(axis=1)
@@ -130,6 +132,7 @@ def prediction_loss(estimator, X, y):
 
 def ensure_fitted(explainer, X, y):
     """The explainer itself when fitted (or no estimator), else a clone fitted on ``(X, y)``."""
+    refuse_dask(X, "an evaluation by retraining")
     if not hasattr(explainer, "get_params"):
         return explainer
     try:

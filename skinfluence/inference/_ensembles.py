@@ -10,6 +10,8 @@ from sklearn.ensemble import (
 )
 from sklearn.ensemble._forest import BaseForest
 
+from .._partitions import refuse_dask
+
 ENSEMBLES = (BaggingClassifier, BaggingRegressor, RandomForestClassifier, RandomForestRegressor)
 
 
@@ -50,6 +52,7 @@ def bagging_variance(ensemble, X, n_rows, *, corrected=True):
     >>> bagging_variance(forest, X[:3], len(X)).shape
     (3,)
     """
+    refuse_dask(X, "bagging_variance")
     if not isinstance(ensemble, ENSEMBLES):
         names = ", ".join(cls.__name__ for cls in ENSEMBLES)
         raise TypeError(f"{type(ensemble).__name__} is not one of {names}")

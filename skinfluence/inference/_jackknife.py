@@ -8,8 +8,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._blocks import block_length, blocks
 from .._checks import RowChecks
+from .._distributed import check_whole
 from .._effects import as_rows, check_steps
 from .._follow import check_preprocessing, follow, problem_for
+from .._partitions import is_dask
 from .._unwrap import fit_estimator, unwrap
 from ..objectives import objective_for
 from ..solvers import resolve_solver
@@ -95,7 +97,9 @@ class InfinitesimalJackknife(Predictions, RowChecks, MetaEstimatorMixin, BaseEst
 
         Parameters
         ----------
-        X : array-like, dataframe or sparse of shape (n_samples, n_features)
+        X : array-like, dataframe, sparse or dask collection of shape (n_samples, n_features)
+            Over a dask collection the estimator is a fitted linear predictor, ``order`` is 1, and
+            covariance, intervals and standard errors are known, reweighted parameters are not.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         sample_weight : array-like of shape (n_samples,), optional
 
@@ -105,8 +109,13 @@ class InfinitesimalJackknife(Predictions, RowChecks, MetaEstimatorMixin, BaseEst
         """
         if self.order not in (1, 2):
             raise ValueError(f"order={self.order!r} is not 1 or 2")
+        if is_dask(X):
+            from ._dask import fit_on_shards  # dask is imported where it comes in
+
+            return fit_on_shards(self, X, y, sample_weight)
         if is_classifier(self.estimator) and getattr(y, "ndim", 1) == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
+        self._shards = None
         X, y, sample_weight = self._check_training(X, y, sample_weight)
         self.estimator_ = fit_estimator(self.estimator, X, y, sample_weight)
         self._steps, final = unwrap(self.estimator_)
@@ -174,6 +183,7 @@ class InfinitesimalJackknife(Predictions, RowChecks, MetaEstimatorMixin, BaseEst
     def bias_(self):
         """Second-order bias of the parameters."""
         objective = self._with_parameters()
+        check_whole(self, "bias_")
         if self._clusters is not None:
             raise ValueError("bias_ is not known for clusters; use groups=None")
         bias = self._expansion.bias(self._inner_covariance())
@@ -247,6 +257,7 @@ class InfinitesimalJackknife(Predictions, RowChecks, MetaEstimatorMixin, BaseEst
         (11,)
         """
         objective = self._with_parameters()
+        check_whole(self, "reweight")
         weights = np.asarray(sample_weight, dtype=np.float64)
         if weights.ndim not in (1, 2) or weights.shape[-1] != objective.n_rows:
             raise ValueError(
@@ -272,6 +283,7 @@ class InfinitesimalJackknife(Predictions, RowChecks, MetaEstimatorMixin, BaseEst
         ndarray of shape (n_replicates, n_params)
         """
         objective = self._with_parameters()
+        check_whole(self, "bootstrap")
         moves = np.concatenate([block for _, block in self._replicates(n_replicates)])
         return objective.public_parameters(objective.theta + moves)
 

@@ -6,6 +6,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from .._blocks import block_length, blocks
+from .._distributed import check_whole
 from .._effects import bind, most_accurate, query_rows
 from ._ensembles import bagging_variance
 from ._intervals import LeftOutBags, LeftOutRows, check_rows_for, jackknife_interval
@@ -131,6 +132,7 @@ class Predictions:
         jackknife+-after-bootstrap. NeurIPS. https://arxiv.org/abs/2002.09025
         """
         objective = self._with_parameters()
+        check_whole(self, "predict_interval")
         check_level(confidence_level)
         if kind not in ("plus", "minmax"):
             raise ValueError(f"kind={kind!r} is not one of 'plus', 'minmax'")

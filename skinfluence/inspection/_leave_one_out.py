@@ -5,6 +5,7 @@ from sklearn.base import clone, is_classifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import check_scoring
 
+from .._partitions import refuse_dask
 from ..model_selection import cross_val_predict, cross_val_score
 from ._axes import axes
 
@@ -72,6 +73,7 @@ class LeaveOneOutDisplay:
         -------
         LeaveOneOutDisplay
         """
+        refuse_dask(X, cls.__name__)
         model = clone(estimator)
         if not isinstance(estimator, FrozenEstimator):
             model = FrozenEstimator(model.fit(X, y))
@@ -186,6 +188,7 @@ class InfluencePathDisplay:
         -------
         InfluencePathDisplay
         """
+        refuse_dask(X, cls.__name__)
         rows = []
         for value in param_range:
             model = FrozenEstimator(clone(estimator).set_params(**{param_name: value}).fit(X, y))

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..objectives.composite import IndependentOutputs
 from ..objectives.linear import LinearObjective
+from ..objectives.linear_rows import GramRows
 from ..solvers.base import fitted_solver
 from ..solvers.factor import join_outputs, solve_repeated, split_outputs
 from .base import Effects, Method, Problem
@@ -183,8 +184,10 @@ class LinearNewtonEffects(Effects):
 
     def _group_blocks(self):
         """Curvature of each class's rows, in the cheaper of its two forms."""
+        objective = self.objective
+        if not hasattr(self, "_groups") and hasattr(objective, "group_blocks"):
+            self._groups = objective.group_blocks()
         if not hasattr(self, "_groups"):
-            objective = self.objective
             self._groups = []
             for group in range(objective.rule.n_groups):
                 weights = objective.weights * (objective.rule.groups == group)
@@ -228,21 +231,6 @@ class LinearNewtonEffects(Effects):
                 "penalty, or use method='influence'"
             )
         return base + inner @ np.linalg.solve(system, columns.T @ base)
-
-
-class GramRows:
-    """Curvature rows known only through ``BᵀB``: the product ``Bᵀ(B V)`` in one step."""
-
-    def __init__(self, gram):
-        self._gram = gram
-
-    def dot(self, V):
-        """Passed on to :meth:`tdot`."""
-        return V
-
-    def tdot(self, U):
-        """``BᵀB`` times what :meth:`dot` was given."""
-        return self._gram @ U
 
 
 class StackedEffects(Effects):

@@ -13,6 +13,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from .._partitions import refuse_dask
 from .._progress import progress
 from . import residuals as regression
 from .class_noise import fit_class_noise
@@ -236,6 +237,7 @@ class MislabelDetector(Explains, BaseEstimator):
             raise ValueError(f"contamination={share!r} must be 'auto' or a share in (0, 0.5]")
 
     def _check_data(self, X, y, sample_weight, judged):
+        refuse_dask(X, type(self).__name__)
         if y is None:
             raise ValueError("requires y to be passed, but the target y is None")
         y = as_labels(y)

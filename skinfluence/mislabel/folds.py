@@ -4,6 +4,7 @@ import numpy as np
 from joblib import Parallel, delayed
 from sklearn.base import is_classifier
 
+from .._partitions import refuse_dask
 from .fitting import fit_quietly, take
 from .held_out import FoldModels, HeldOut, HoldOut, Platt, predict_with
 
@@ -33,6 +34,7 @@ def refit_in_folds(estimator, X, y, sample_weight=None, options=None):
     >>> refit_in_folds(DecisionTreeClassifier(), X, y).values.shape
     (150, 3)
     """
+    refuse_dask(X, "refit_in_folds")
     options = HoldOut() if options is None else options
     classes = np.unique(y) if is_classifier(estimator) else None
     folds = spread_folds(y, classes, options.n_folds, options.seed)

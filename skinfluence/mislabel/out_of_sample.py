@@ -26,6 +26,7 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.utils import check_array
 
 from .._effects import bind
+from .._partitions import refuse_dask
 from .._unwrap import fit_estimator
 from ..methods import Problem
 from ..objectives import objective_for
@@ -76,6 +77,7 @@ def out_of_sample(estimator, X, y, sample_weight=None, options=None):
     >>> held.values.shape, held.how
     ((150, 3), 'approximate leave-one-out')
     """
+    refuse_dask(X, "out_of_sample")
     options = HoldOut() if options is None else options
     fitted = hold_out(estimator, X, y, sample_weight, options)
     return refit_in_folds(estimator, X, y, sample_weight, options) if fitted is None else fitted
@@ -109,6 +111,7 @@ def hold_out(estimator, X, y, sample_weight, options):
     >>> hold_out(KNeighborsClassifier(), X, y, None, HoldOut()).values.shape
     (150, 3)
     """
+    refuse_dask(X, "hold_out")
     if not _has_objective(estimator) or not is_plain(X):
         return None
     fitted = fit_quietly(estimator, X, y, sample_weight)

@@ -10,6 +10,7 @@ from sklearn.utils import indexable
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import _check_method_params
 
+from .._partitions import refuse_dask
 from ._candidates import PENALTIES, Candidates
 from ._folds import make_folds, splitter
 from ._model import APPROXIMATIONS
@@ -133,6 +134,7 @@ multimetric_
         -------
         self
         """
+        refuse_dask(X, type(self).__name__)
         self._validate_params()
         scorers, refit_metric = self._get_scorers()
         X, y = indexable(X, y)

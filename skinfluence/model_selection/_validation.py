@@ -8,7 +8,7 @@ import sklearn.model_selection as reference
 from sklearn.metrics import check_scoring
 from sklearn.utils import indexable
 
-from .._partitions import is_dask
+from .._partitions import is_dask, refuse_dask
 from ._bounds import fold_error_bounds
 from ._dask import left_out_rows
 from ._folds import make_folds, route, splitter
@@ -226,6 +226,7 @@ def cross_validate(
     >>> print(f"{scores['test_score'].mean():.3f}")
     0.996
     """
+    refuse_dask(X, "cross-validation but for cross_val_predict")
     check_approximation(approximation, preprocessing, estimator)
     X, y = indexable(X, y)
     cv = splitter(cv, y, estimator)
@@ -324,6 +325,7 @@ def cross_val_score(
     >>> print(f"{cross_val_score(LogisticRegression(), scale(X), y).mean():.4f}")
     0.9789
     """
+    refuse_dask(X, "cross-validation but for cross_val_predict")
     scorer = check_scoring(estimator, scoring=scoring)
     out = cross_validate(
         estimator,

@@ -27,17 +27,17 @@ from .rules import RemovalRule
 # Rows of a block whose product with a small matrix is wanted while it is still in cache.
 CACHED_ROWS = 1024
 
-_as_fitted = ContextVar("as_fitted", default=False)
+_unevaluated = ContextVar("unevaluated", default=False)
 
 
 @contextmanager
-def as_fitted():
-    """Objectives made inside stay at the estimator's parameters."""
-    token = _as_fitted.set(True)
+def unevaluated():
+    """Objectives made inside keep the estimator's parameters, and compute nothing there."""
+    token = _unevaluated.set(True)
     try:
         yield
     finally:
-        _as_fitted.reset(token)
+        _unevaluated.reset(token)
 
 
 @dataclass
@@ -101,12 +101,14 @@ class LinearObjective(Objective):
         self.n_params = self.n_outputs * self.d
         self.rule = RemovalRule(self.n_rows) if rule is None else rule
         self.feature_names = feature_names
-        self.class_counts = None  # of all rows, where these are only some of them
         self.rank_deficient = False
         self._block = None
         self.strictly_convex = True
         theta = theta.astype(np.float64).ravel()
-        if polish and not _as_fitted.get():
+        if _unevaluated.get():
+            self.theta, self.coef = theta, theta.reshape(self.n_outputs, self.d)
+            self.gradient_norm = self.gradient_norm_fitted = np.nan
+        elif polish:
             self._polish(theta)
         else:
             self._set_theta(theta)
@@ -510,11 +512,13 @@ class LinearObjective(Objective):
         """Rows that are the only ones of their class."""
         if self.head.classes is None:
             return np.empty(0, dtype=np.intp)
-        present = self.weights > 0
-        counts = self.class_counts
-        if counts is None:
-            counts = np.bincount(self.head_targets[present], minlength=len(self.head.classes))
+        present, counts = self.weights > 0, self.class_counts()
         return np.flatnonzero(present & (counts[self.head_targets] == 1))
+
+    def class_counts(self):
+        """Number of rows of positive weight in each class."""
+        present = self.head_targets[self.weights > 0]
+        return np.bincount(present, minlength=len(self.head.classes))
 
     # -- parameters ------------------------------------------------------------------------
     @property

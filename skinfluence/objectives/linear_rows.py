@@ -108,3 +108,18 @@ class FactoredRows:
             left = self.factors[:, k]
             out += left[:, :, None, None] * G[:, None, :, None] * left[None, None]
         return out.reshape(n * K, n * K)
+
+
+class GramRows:
+    """Curvature rows known only through ``BᵀB``: the product ``Bᵀ(B V)`` in one step."""
+
+    def __init__(self, gram):
+        self._gram, self.n_rows = gram, len(gram)
+
+    def dot(self, V):
+        """Passed on to :meth:`tdot`."""
+        return V
+
+    def tdot(self, U):
+        """``BᵀB`` times what :meth:`dot` was given."""
+        return self._gram @ U

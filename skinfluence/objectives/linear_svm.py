@@ -104,11 +104,17 @@ class OneClassRule(RemovalRule):
         phi[:, 0] = 1.0
         return phi, rho
 
-    def joint_factors(self, rows):
-        """Factors after the joint removal of ``rows``."""
-        phi, rho = super().joint_factors(rows)
+    def factors_left(self, gone):
+        """Factors of the classes when a measure of each is removed."""
+        phi = super().factors_left(gone)
         phi[0] = 1.0
-        return phi, rho
+        return phi
+
+    def balance(self):
+        """1 for the rest."""
+        balance = super().balance()
+        balance[0] = 1.0
+        return balance
 
 
 def _one_class_weighted(estimator, codes, base, measure, k):
@@ -117,7 +123,8 @@ def _one_class_weighted(estimator, codes, base, measure, k):
     if class_weight is None:
         return base, RemovalRule(len(codes))
     if isinstance(class_weight, str):
-        rule = OneClassRule(len(codes), groups=own.astype(np.intp), measure=measure)
+        groups = own.astype(np.intp)
+        rule = OneClassRule(len(codes), groups=groups, measure=measure, n_groups=2)
         return base * np.where(own, rule.total / (len(classes) * rule.sums[1]), 1.0), rule
     table = compute_class_weight(class_weight, classes=classes, y=classes[codes])
     return base * np.where(own, table[k], 1.0), RemovalRule(len(codes))

@@ -99,7 +99,7 @@ def class_weighted(class_weight, classes, codes, base, measure):
     if class_weight is None:
         return base, RemovalRule(len(codes))
     if isinstance(class_weight, str):
-        rule = RemovalRule(len(codes), groups=codes, measure=measure)
+        rule = RemovalRule(len(codes), groups=codes, measure=measure, n_groups=len(classes))
         return base * (rule.total / (len(classes) * rule.sums))[codes], rule
     table = compute_class_weight(class_weight, classes=classes, y=classes[codes])
     return base * table[codes], RemovalRule(len(codes))
