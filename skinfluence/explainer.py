@@ -26,7 +26,7 @@ from ._most_influential import MostInfluentialSet
 from ._partitions import is_dask
 from ._queries import QueryInfluence
 from ._relative import RelativeInfluence
-from ._tensors import on_host
+from ._tensors import on_host, rows_as_tensor
 from ._unlearn import Unlearning
 from ._unwrap import fit_estimator, transform, unwrap
 from ._walk import BlockWalk
@@ -200,11 +200,13 @@ class InfluenceExplainer(
             return fit_sharded(self, X, y, sample_weight)
         self._shards = None
         index = getattr(X, "index", None)  # of a dataframe; a list's is a method
+        given = X
         X, y, sample_weight = self._check_training(X, y, sample_weight)
         self.estimator_ = fit_estimator(self.estimator, X, y, sample_weight)
         self._steps, final = unwrap(self.estimator_, stacks=True)
         y = np.asarray(y)
-        self.objective_, rows = self._resolve(final, X, y, sample_weight)
+        with rows_as_tensor(X, given):
+            self.objective_, rows = self._resolve(final, X, y, sample_weight)
         self._stacked = isinstance(self.objective_, StackedObjective)
         self._name_features(X)
         self.n_rows_ = self.objective_.n_rows
