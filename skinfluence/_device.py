@@ -17,6 +17,7 @@ from .objectives.linear_rows import LinearQueries
 from .objectives.losses import LogisticLoss, MultinomialLoss
 from .solvers.direct import Direct
 from .solvers.factor import PrimalFactor
+from .targets.base import BoundTarget
 from .targets.predictions import Decision, Loss, Probability
 
 # Heads whose decision is an output as it is.
@@ -108,8 +109,8 @@ class DevicePairs:
 
     def reevaluated(self, effects, bound):
         """Changes of the outputs by products; of the target here too, where it is known."""
-        known = type(bound.queries) is LinearQueries and type(effects).outputs is Effects.outputs
-        if not known:
+        known = type(bound) is BoundTarget and type(bound.queries) is LinearQueries
+        if not known or type(effects).outputs is not Effects.outputs:
             return None
         moves = self._moves(effects, bound.queries)
         change = device_change(bound, self.design.put)

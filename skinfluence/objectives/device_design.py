@@ -22,11 +22,14 @@ class DeviceDesign(Design):
     intercept : float or None
     """
 
+    # Rows for which the host is slower than the device's answer is late.
+    fewest = 512
     one_pass = False  # a product a pass: what is computed in between is on the host
 
     def __init__(self, X, tensor, intercept=1.0):
         super().__init__(X, intercept)
         self.tensor, self.device = tensor, tensor.device
+        self._held = None, None  # the last matrix of forms, and its copy on the device
 
     def __reduce__(self):
         return Design, (self.X, self.intercept)
@@ -93,7 +96,10 @@ class DeviceDesign(Design):
         """``x' M_kc x`` of each row, ``M`` of K by K blocks: (b, K, K), or (b,) for one."""
         d = self.shape[1]
         x = self.rows(rows, dtype=torch.float64)
-        parts = self.put(matrix).reshape(K, d, K, d)
+        held, parts = self._held
+        if held is not matrix:
+            parts = self.put(matrix).reshape(K, d, K, d)
+            self._held = matrix, parts
         out = torch.empty((len(x), K, K), dtype=torch.float64, device=self.device)
         for k in range(K):
             for c in range(k, K):

@@ -370,7 +370,8 @@ class LinearObjective(Objective):
         """``A_i = (I_K ⊗ x_i)' H⁻¹ (I_K ⊗ x_i)``: (b,) for a scalar loss, else (b, K, K)."""
         K, d = self.n_outputs, self.d
         inverse = solver.inverses()[0] if hasattr(solver, "inverses") else None
-        if inverse is not None and hasattr(self.design, "forms"):
+        fewest = getattr(self.design, "fewest", np.inf)
+        if inverse is not None and len(rows) >= fewest:
             return self.design.forms(rows, inverse, 1 if self.loss.scalar else K)
         x = self.design.block(rows, np.float64)
         if self.loss.scalar:
