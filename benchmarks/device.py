@@ -28,7 +28,7 @@ from skinfluence import InfluenceExplainer
 from skinfluence.solvers import EKFAC
 
 GPU = torch.cuda.is_available()
-N, D, M, REPEATS = (1_000_000, 500, 2_000, 9) if GPU else (40_000, 100, 1_000, 9)
+N, D, M, REPEATS = (1_000_000, 500, 2_000, 9) if GPU else (40_000, 100, 1_000, 5)
 
 
 def main():

@@ -17,9 +17,10 @@ from skinfluence._blocks import calling_thread
 _setup_privateuseone_for_python_backend("pretend")
 DEVICE = torch.device("pretend", 0)
 aten = torch.ops.aten
-# Operations that take tensors of two devices, as on a GPU; the indices of a tensor may lie on the
-# CPU.
-COPIES = {aten._to_copy, aten.copy_, aten._copy_from, aten.index, aten.index_put_, aten.index_put}
+# Operations that take tensors of two devices, as on a GPU.
+COPIES = {aten._to_copy, aten.copy_, aten._copy_from}
+# Tensors on a GPU may be indexed by tensors of the CPU.
+INDEXED = {aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_}
 
 
 class PretendTensor(torch.Tensor):
@@ -83,7 +84,9 @@ def run(function, args, kwargs):
     ours = [leaf for leaf in leaves if isinstance(leaf, PretendTensor)]
     asked = None if kwargs.get("device") is None else torch.device(kwargs["device"])
     asked_ours = asked is not None and asked.type == DEVICE.type
-    if ours and function.overloadpacket not in COPIES:
+    if ours and function.overloadpacket in INDEXED:
+        check_together(function, [ours[0], args[0], *args[2:]])
+    elif ours and function.overloadpacket not in COPIES:
         check_together(function, leaves)
     if asked_ours:
         if kwargs.get("generator") is not None:

@@ -19,7 +19,7 @@ from skinfluence.objectives import Net
 from skinfluence.solvers import Direct, LiSSA
 from skinfluence.targets import Functional
 
-from .cases.nets import fitted, rows
+from .cases.nets import fitted
 from .pretend_device import DEVICE, PretendTensor, at_device, devices
 
 elsewhere = pytest.mark.parametrize("name", [name for name in devices() if name != "cpu"])
@@ -99,7 +99,8 @@ def test_methods(method, name):
     net, X, y = fitted("dense", n=12)
 
     def work(net, X, y):
-        explainer = InfluenceExplainer(net, method=method, solver="direct").fit(X, y)
+        solver = Direct(damping=1.0, curvature="hessian")
+        explainer = InfluenceExplainer(net, method=method, solver=solver).fit(X, y)
         groups = explainer.group_influence([[0, 1], [3]], X[:2], y[:2])
         if method == "second_order":
             return [groups]
@@ -134,19 +135,16 @@ def test_other_results(name):
     def work(net, X, y):
         explainer = InfluenceExplainer(net, solver="direct").fit(X, y)
         return [
-            explainer.leverage_,
             explainer.relative_influence(X[:3], y[:3]),
             explainer.row_norms(norm="parameters"),
             explainer.feature_influence([0, 1], X[:3], y[:3]),
-            explainer.counterfactual_labels([0, 1], (y[:2] + 1) % 3, X[:3], y[:3]),
-            explainer.added_influence(X[:2], y[:2], X[:3], y[:3]),
-            explainer.transform_rows([0], 2.0, X[:3], y[:3]),
         ]
 
     same_on(name, work, net, X, y)
 
 
 @elsewhere
+@pytest.mark.filterwarnings("ignore:the fit was not at its optimum")
 @pytest.mark.parametrize("objective", ["last_layer", Net(parameters="last.*")], ids=str)
 def test_other_objectives(objective, name):
     net, X, y = fitted("dense", n=12)
@@ -162,7 +160,7 @@ def test_stores_and_embeddings(name, tmp_path):
         store = GradientStore(10, folder=tmp_path / "store").fit(explainer)
         opened = GradientStore.open(tmp_path / "store", explainer)
         embedding = InfluenceEmbedding(explainer, n_components=4).fit(X, y)
-        products = embedding.transform(X[:3], y[:3]) @ embedding.train_embedding_.T
+        products = embedding.transform(X[:3], y[:3]) @ embedding.embedding_.T
         return [store.transform(X[:3], y[:3]), opened.transform(X[:3], y[:3]), products]
 
     same_on(name, work, net, X, y)
@@ -250,6 +248,8 @@ def test_the_pretended_device_keeps_to_the_rules():
             with pytest.raises((RuntimeError, TypeError)):
                 call()
         part = torch.zeros(2, 2, device=DEVICE)
-        part[:, 0] += 2 * torch.ones((), dtype=torch.float32)  # single numbers may come from afar
-        assert part.cpu().tolist() == [[2.0, 0.0], [2.0, 0.0]]
-        assert mode.n_copied == 4
+        part[:, 0] += torch.ones(())  # single numbers may come from the CPU, and indices
+        part[torch.tensor([1])] += 1
+        before = mode.n_copied
+        assert part.cpu().tolist() == [[1.0, 0.0], [2.0, 1.0]]
+        assert mode.n_copied == before + 4
