@@ -23,6 +23,9 @@ from .targets.predictions import Decision, Loss, Probability
 # Heads whose decision is an output as it is.
 LINEAR_HEADS = (RegressionHead, BinaryHead, SoftmaxHead, OneVsRestHead)
 
+# Bytes of a block of values that a CPU keeps at hand.
+CACHE = 2**23
+
 # What is made once for the effects of a fit; kept here, so that no explainer pickles it.
 _made = WeakKeyDictionary()
 
@@ -46,17 +49,24 @@ def walk(effects, bound, linear, use, batch_size=None, out=None):
     if values is None:
         return False
     objective = effects.objective
-    n_values = 1 if linear and bound.target.scalar else len(bound.queries) * objective.n_outputs
-    # values, what becomes of them, and a mask; rows, rows times scales, and moves in float64
-    per_row = 8 * (3 * n_values + 4 * objective.n_params)
-    length = block_length(per_row, batch_size, share=1 / 2, smallest=256)
     out = _writable(out, objective.design.tensor) if linear else None
-    for rows in blocks(objective.n_rows, length):
+    n_values = 1 if linear and bound.target.scalar else len(bound.queries) * objective.n_outputs
+    for rows in blocks(objective.n_rows, _length(objective, n_values, batch_size, out)):
         if out is None:
             use(rows, values(rows))
         else:
             values(rows, out=out[:, rows])
     return True
+
+
+def _length(objective, n_values, batch_size, out):
+    """Rows in a block, so that it takes a share of the working memory."""
+    held = 3 * n_values if out is None else 0  # values, what becomes of them, a mask
+    per_row = 8 * (held + 4 * objective.n_params)  # rows, rows times scales, moves in float64
+    length = block_length(per_row, batch_size, share=1 / 2, smallest=256)
+    if objective.design.device.type != "cpu" or batch_size is not None or out is not None:
+        return length
+    return min(length, max(64, CACHE // (8 * n_values)))  # what is looked through stays at hand
 
 
 def _writable(out, like):
@@ -264,14 +274,15 @@ def candidates(values, by, k, bar, strict):
     strict : ndarray of shape (m,)
         Whether the bar is to be exceeded.
     """
-    scores = {"magnitude": torch.abs, "helpful": lambda v: v, "harmful": torch.neg}[by](values)
-    bar = torch.as_tensor(bar, device=values.device).to(scores.dtype)
-    least = torch.where(
-        torch.as_tensor(strict, device=values.device),
-        torch.nextafter(bar, torch.full_like(bar, torch.inf)),
-        bar,
-    )
-    if scores.shape[1] > k and bool(torch.isneginf(bar).any()):
+    least = torch.as_tensor(bar, device=values.device).to(values.dtype)
+    above = torch.nextafter(least, torch.full_like(least, torch.inf))
+    least = torch.where(torch.as_tensor(strict, device=values.device), above, least)
+    low, high = torch.aminmax(values, dim=1)
+    best = {"magnitude": torch.maximum(high, -low), "helpful": high, "harmful": -low}[by]
+    rows = torch.nonzero(best >= least)[:, 0]  # few, once some blocks have been looked through
+    values, least = values[rows], least[rows]
+    scores = {"magnitude": torch.abs, "helpful": torch.positive, "harmful": torch.neg}[by](values)
+    if scores.shape[1] > k and bool(torch.isneginf(least).any()):
         least = torch.maximum(least, torch.topk(scores, k, dim=1, sorted=False).values.amin(dim=1))
     row, column = torch.nonzero(scores >= least[:, None], as_tuple=True)
-    return row.cpu().numpy(), column.cpu().numpy(), values[row, column].cpu().numpy()
+    return tuple(part.cpu().numpy() for part in (rows[row], column, values[row, column]))
