@@ -50,7 +50,8 @@ def walk(effects, bound, linear, use, batch_size=None, out=None):
         return False
     objective = effects.objective
     out = _writable(out, objective.design.tensor) if linear else None
-    n_values = 1 if linear and bound.target.scalar else len(bound.queries) * objective.n_outputs
+    n_values = 1 if linear and bound.target.scalar else len(bound.queries)
+    n_values *= 1 if linear else objective.n_outputs
     for rows in blocks(objective.n_rows, _length(objective, n_values, batch_size, out)):
         if out is None:
             use(rows, values(rows))
@@ -277,7 +278,7 @@ def candidates(values, by, k, bar, strict):
     least = torch.as_tensor(bar, device=values.device).to(values.dtype)
     above = torch.nextafter(least, torch.full_like(least, torch.inf))
     least = torch.where(torch.as_tensor(strict, device=values.device), above, least)
-    low, high = torch.aminmax(values, dim=1)
+    low, high = values.amin(dim=1), values.amax(dim=1)
     best = {"magnitude": torch.maximum(high, -low), "helpful": high, "harmful": -low}[by]
     rows = torch.nonzero(best >= least)[:, 0]  # few, once some blocks have been looked through
     values, least = values[rows], least[rows]

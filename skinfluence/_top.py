@@ -55,7 +55,7 @@ class TopValues:
             from ._device import candidates  # torch is imported no earlier than this
 
             found = candidates(values, self.by, self.k, worst, columns.start > last)
-            self._take(columns, *found, prune=True)
+            self._take(columns, *found, prune=np.isneginf(worst).any())
             return
         best = self._best(values)
         rows = np.flatnonzero((best > worst) | ((best == worst) & (columns.start < last)))

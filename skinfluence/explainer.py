@@ -183,7 +183,9 @@ class InfluenceExplainer(
 
         Parameters
         ----------
-        X : array-like, dataframe, sparse or dask collection of shape (n_train, n_features)
+        X : array-like, dataframe, sparse, tensor or dask collection of shape (n_train, n_features)
+            From a torch tensor, logistic, least-squares and generalised linear models compute
+            sums and products over the rows on its device; other models copy it to the host.
             Over a dask collection the estimator is a fitted linear predictor, on a sample perhaps:
             Newton steps over all partitions bring it to its optimum. Results, one column a
             training row, are then dask arrays.
