@@ -32,9 +32,9 @@ class QueryInfluence(TransformerMixin):
             Labels or targets of the queries; needed for the loss.
         out : array of shape (n_queries, n_train) or path, optional
             Where to write the result: an ndarray, a memmap, a torch tensor on any device or a zarr
-            array; or a path that ends
-            in ``.zarr``, where a store is made. It is named ``PATH.part`` until it is whole, and
-            the same call goes on with what an interrupted one left there.
+            array; or a path that ends in ``.zarr``, where a store is made. It is named
+            ``PATH.part`` until it is whole, and the same call goes on with what an interrupted
+            one left there.
 
         Returns
         -------
@@ -74,7 +74,7 @@ class QueryInfluence(TransformerMixin):
         objective = self.objective_
         fitted = [getattr(objective, name, None) for name in ("theta", "outputs")]
         options = (self.get_params(deep=False), self.method_, target)
-        return joblib.hash([options, fitted, joblib.hash(X), y])
+        return joblib.hash([options, fitted, joblib.hash(on_host(X)), y])
 
     @on_shards
     def top_influences(self, X, y=None, *, k=10, by="magnitude", relative=None):

@@ -61,7 +61,7 @@ SOLVERS = {
     "fisher": Direct(damping=1.0, curvature="fisher"),
     "empirical": Direct(damping=1.0, curvature="empirical_fisher"),
     "leverage": Direct(damping="leverage"),
-    "lissa": LiSSA(max_iter=30),
+    "lissa": LiSSA(max_iter=5),
 } | {
     name: name
     for name in (
@@ -99,7 +99,8 @@ def test_methods(method, name):
     net, X, y = fitted("dense", n=12)
 
     def work(net, X, y):
-        solver = Direct(damping=1.0, curvature="hessian")
+        hessian = method == "second_order"  # it expands the Hessian
+        solver = Direct(damping=1.0, curvature="hessian") if hessian else "direct"
         explainer = InfluenceExplainer(net, method=method, solver=solver).fit(X, y)
         groups = explainer.group_influence([[0, 1], [3]], X[:2], y[:2])
         if method == "second_order":
@@ -137,7 +138,6 @@ def test_other_results(name):
         return [
             explainer.relative_influence(X[:3], y[:3]),
             explainer.row_norms(norm="parameters"),
-            explainer.feature_influence([0, 1], X[:3], y[:3]),
         ]
 
     same_on(name, work, net, X, y)
