@@ -33,6 +33,7 @@ class RowChecks:
         if y is None:
             raise ValueError("requires y to be passed, but the target y is None")
         if self._takes_tables():
+            X, y = on_host(X), on_host(y)
             validate_data(self, X, skip_check_array=True)
             check_consistent_length(X, y)
         elif is_net(unfrozen(self.estimator)):
@@ -68,6 +69,7 @@ class RowChecks:
         """Query rows, as those of ``fit``."""
         refuse_dask(X, type(self).__name__)
         if self._takes_tables():
+            X = on_host(X)
             validate_data(self, X, reset=False, skip_check_array=True)
             return X
         if is_net(unfrozen(self.estimator)):

@@ -7,6 +7,7 @@ import numpy as np
 
 from ._blocks import block_length, blocks
 from ._memory import check_memory
+from ._tensors import is_tensor
 
 # Entries of one chunk of a store made here.
 CHUNK = 2**21
@@ -42,6 +43,10 @@ def open_sink(out, shape, dtype, fingerprint):
             )
     if tuple(out.shape) != tuple(shape):
         raise ValueError(f"out has shape {tuple(out.shape)}; the influences have shape {shape}")
+    if is_tensor(out):
+        if not out.is_floating_point() or out.requires_grad:
+            raise ValueError(f"out is a tensor of {out.dtype}: it must be floating, without grad")
+        return ArraySink(out)
     if np.dtype(out.dtype).kind != "f":
         raise ValueError(f"out has dtype {out.dtype}; influences are floating-point numbers")
     if not isinstance(out, np.ndarray):

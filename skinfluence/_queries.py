@@ -11,6 +11,7 @@ from ._blocks import blocks
 from ._distributed import on_shards
 from ._out import open_sink
 from ._relative import relative_to
+from ._tensors import as_output, empty_tensor, is_tensor, on_host, output_device
 from ._top import TopInfluences, TopValues, check_top
 from .targets import resolve_target
 
@@ -30,21 +31,24 @@ class QueryInfluence(TransformerMixin):
         y : array-like of shape (n_queries,), optional
             Labels or targets of the queries; needed for the loss.
         out : array of shape (n_queries, n_train) or path, optional
-            Where to write the result: an ndarray, a memmap or a zarr array; or a path that ends
-            in ``.zarr``, where a store is made. It is named ``PATH.part`` until it is whole, and
-            the same call goes on with what an interrupted one left there.
+            Where to write the result: an ndarray, a memmap, a torch tensor on any device or a zarr
+            array; or a path that ends in ``.zarr``, where a store is made. It is named
+            ``PATH.part`` until it is whole, and the same call goes on with what an interrupted
+            one left there.
 
         Returns
         -------
         ndarray of shape (n_queries, n_train), or ``out``
             Target without the row minus target with all rows. One row for a scalar target. A
-            dask array where queries or training rows are dask collections.
+            dask array where queries or training rows are dask collections; for a tensor ``X``
+            under scikit-learn's ``array_api_dispatch``, a tensor on its device.
 
         Raises
         ------
         MemoryError
             If the result is larger than the memory that is free and there is no ``out``.
         """
+        device = output_device(X)
         query, y = self._check_queries(X, y)
         target = resolve_target(self.target, y is not None, X)
         plain = _get_output_config("transform", self)["dense"] == "default"
@@ -52,6 +56,8 @@ class QueryInfluence(TransformerMixin):
             raise ValueError("out= takes plain arrays: use set_output(transform='default')")
         shape = (1 if target.scalar else query.shape[0], self.n_rows_)
         dtype = np.float64 if target.scalar else query.dtype
+        if out is None and device is not None and plain:
+            out = empty_tensor(shape, dtype, device)
         sink = open_sink(out, shape, dtype, lambda: self._fingerprint(target, X, y))
         for part in sink.parts(self._query_block(query.shape[0])):
             if target.scalar:
@@ -68,7 +74,7 @@ class QueryInfluence(TransformerMixin):
         objective = self.objective_
         fitted = [getattr(objective, name, None) for name in ("theta", "outputs")]
         options = (self.get_params(deep=False), self.method_, target)
-        return joblib.hash([options, fitted, joblib.hash(X), y])
+        return joblib.hash([options, fitted, joblib.hash(on_host(X)), y])
 
     @on_shards
     def top_influences(self, X, y=None, *, k=10, by="magnitude", relative=None):
@@ -107,7 +113,8 @@ class QueryInfluence(TransformerMixin):
             parts.append(top.result())
             if target.scalar:
                 break
-        indices, values = (np.concatenate(piece) for piece in zip(*parts, strict=True))
+        pieces = (np.concatenate(piece) for piece in zip(*parts, strict=True))
+        indices, values = (as_output(piece, output_device(X)) for piece in pieces)
         return TopInfluences(indices=indices, values=values)
 
     @on_shards
@@ -139,7 +146,8 @@ class QueryInfluence(TransformerMixin):
                     "weigh. Pass sample_weight=None, or Mean(target, mask=weights) as the target"
                 )
             bound = self.effects_.bind_target(target, query, y)
-            return self._all_rows(bound, np.empty((1, self.n_rows_)))[0]
+            total = self._all_rows(bound, np.empty((1, self.n_rows_)))[0]
+            return as_output(total, output_device(X))
         total = np.zeros(self.n_rows_)
         pulled = 0.0
         for part in blocks(query.shape[0], self._query_block(query.shape[0])):
@@ -152,7 +160,7 @@ class QueryInfluence(TransformerMixin):
             adjoint = self.effects_.adjoint(pulled[None])
             for rows in self.effects_.row_blocks(np.arange(self.n_rows_)):
                 total[rows] = self.effects_.linearised(adjoint, rows)[0]
-        return total
+        return as_output(total, output_device(X))
 
 
 class _Accumulate:
@@ -162,4 +170,7 @@ class _Accumulate:
         self.total, self.weights = total, weights
 
     def __call__(self, rows, values):
-        self.total[rows] += self.weights @ values
+        weights = self.weights
+        if is_tensor(values):
+            weights, values = as_output(weights, values.device), values.double()
+        self.total[rows] += on_host(weights @ values)

@@ -4,6 +4,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ._distributed import on_shards
+from ._tensors import as_output, is_tensor
 from .objectives.base import Objective
 from .solvers import System
 
@@ -16,6 +17,9 @@ def relative_to(sizes, use):
 
 
 def _divided(values, sizes):
+    if is_tensor(values):
+        sizes = as_output(sizes, values.device)
+        return (values / sizes).masked_fill(sizes <= 0, 0.0)
     return np.divide(values, sizes, out=np.zeros(values.shape), where=sizes > 0)
 
 

@@ -6,6 +6,8 @@ from threading import Lock
 import numpy as np
 from sklearn.utils import Bunch
 
+from ._tensors import is_tensor
+
 
 class TopInfluences(Bunch):
     """A Bunch whose ``values`` is the array, not the method of a dictionary."""
@@ -47,8 +49,14 @@ class TopValues:
         self._lock = Lock()
 
     def update(self, columns, values):
-        """Take in the columns ``columns`` (a slice)."""
+        """Take in the columns ``columns`` (a slice) of an array or a tensor."""
         worst, last = self._bar
+        if is_tensor(values):
+            from ._device import candidates  # torch is imported no earlier than this
+
+            found = candidates(values, self.by, self.k, worst, columns.start > last)
+            self._take(columns, *found, prune=np.isneginf(worst).any())
+            return
         best = self._best(values)
         rows = np.flatnonzero((best > worst) | ((best == worst) & (columns.start < last)))
         part = values[rows]
@@ -58,11 +66,14 @@ class TopValues:
             kth = np.partition(scores, -self.k, axis=1)[:, [-self.k]]
             least = np.maximum(least, kth)
         row, column = np.nonzero(scores >= least)
+        self._take(columns, rows[row], column, part[row, column])
+
+    def _take(self, columns, rows, column, values, prune=False):
         with self._lock:
-            self._width += values.shape[1]
-            self._found.append((rows[row], column + columns.start, part[row, column]))
-            self._n_found += len(row)
-            if self._n_found > self.limit:
+            self._width += columns.stop - columns.start
+            self._found.append((rows, column + columns.start, values))
+            self._n_found += len(rows)
+            if prune or self._n_found > self.limit:
                 self._prune()
 
     def result(self):

@@ -3,6 +3,7 @@
 import numpy as np
 
 from ._blocks import block_length, blocks, map_threads
+from ._tensors import as_output, is_tensor, on_host
 
 
 class BlockWalk:
@@ -12,22 +13,32 @@ class BlockWalk:
         return self.effects_.bind_target(target, query[part], None if y is None else y[part])
 
     def _all_rows(self, bound, out):
-        """Influences of all training rows on a bound target, into ``out``."""
+        """Influences of all training rows on a bound target, into an array or tensor ``out``."""
 
         def keep(rows, values):
-            if values is not None:
-                out[:, rows] = values
+            if is_tensor(out):
+                out[:, rows] = as_output(values, out.device)
+            else:
+                out[:, rows] = on_host(values)
 
         self._each_block(bound, keep, out)
         return out
 
     def _each_block(self, bound, use, out=None):
-        """Call ``use(rows, values)`` with the influences of every block of training rows."""
+        """Call ``use(rows, values)`` with the influences of every block of training rows.
+
+        ``values`` are a tensor where they were computed on a device.
+        """
+        if hasattr(getattr(self.objective_, "design", None), "tensor"):
+            from ._device import walk  # torch is imported no earlier than this
+
+            if walk(self.effects_, bound, self.method_.linear_target, use, self.batch_size, out):
+                return
         n_queries = len(bound.queries)
         if self.method_.linear_target:
             adjoint = self.effects_.adjoint(bound.pullback())
             n_values = 1 if bound.target.scalar else n_queries
-            if out is not None and out.dtype == self._dtype:
+            if isinstance(out, np.ndarray) and out.dtype == self._dtype:
                 for rows in self._row_slices(n_values, stored=True):
                     self.effects_.linearised(adjoint, rows, out=out[:, rows])
                 return

@@ -26,7 +26,7 @@ from ._most_influential import MostInfluentialSet
 from ._partitions import is_dask
 from ._queries import QueryInfluence
 from ._relative import RelativeInfluence
-from ._tensors import on_host
+from ._tensors import on_host, rows_as_tensor
 from ._unlearn import Unlearning
 from ._unwrap import fit_estimator, transform, unwrap
 from ._walk import BlockWalk
@@ -183,7 +183,9 @@ class InfluenceExplainer(
 
         Parameters
         ----------
-        X : array-like, dataframe, sparse or dask collection of shape (n_train, n_features)
+        X : array-like, dataframe, sparse, tensor or dask collection of shape (n_train, n_features)
+            From a torch tensor, logistic, least-squares and generalised linear models compute
+            sums and products over the rows on its device; other models copy it to the host.
             Over a dask collection the estimator is a fitted linear predictor, on a sample perhaps:
             Newton steps over all partitions bring it to its optimum. Results, one column a
             training row, are then dask arrays.
@@ -200,11 +202,13 @@ class InfluenceExplainer(
             return fit_sharded(self, X, y, sample_weight)
         self._shards = None
         index = getattr(X, "index", None)  # of a dataframe; a list's is a method
+        given = X
         X, y, sample_weight = self._check_training(X, y, sample_weight)
         self.estimator_ = fit_estimator(self.estimator, X, y, sample_weight)
         self._steps, final = unwrap(self.estimator_, stacks=True)
         y = np.asarray(y)
-        self.objective_, rows = self._resolve(final, X, y, sample_weight)
+        with rows_as_tensor(X, given):
+            self.objective_, rows = self._resolve(final, X, y, sample_weight)
         self._stacked = isinstance(self.objective_, StackedObjective)
         self._name_features(X)
         self.n_rows_ = self.objective_.n_rows

@@ -4,6 +4,7 @@ import numpy as np
 from scipy import sparse
 
 from .._blocks import blocks, map_threads, n_threads, one_blas_thread
+from .._tensors import tensor_of
 
 # Entries of a design below which one thread is faster than starting two.
 THREADED_SIZE = 400_000
@@ -27,8 +28,17 @@ class Design:
         self.shape = (X.shape[0], X.shape[1] + (intercept is not None))
         self.dtype = self.X.dtype
 
+    @property
+    def one_pass(self):
+        """Whether a block of rows is best read once for all products with it."""
+        return not self.sparse
+
     def __len__(self):
         return self.shape[0]
+
+    def like(self, X):
+        """The design of other rows."""
+        return Design(X, self.intercept)
 
     def subset(self, rows):
         """The design of some of the rows."""
@@ -151,6 +161,16 @@ class Design:
         if self.intercept is not None:
             out += self.intercept**2 * inverse_penalty[-1]
         return out
+
+
+def design_of(X, intercept=1.0):
+    """The design of training rows, on the device where they came from."""
+    tensor = tensor_of(X)
+    if tensor is None:
+        return Design(X, intercept)
+    from .device_design import DeviceDesign  # torch is imported no earlier than this
+
+    return DeviceDesign(X, tensor, intercept)
 
 
 def contiguous(rows):

@@ -5,7 +5,7 @@ from scipy.special import xlogy
 from sklearn.linear_model import GammaRegressor, PoissonRegressor, TweedieRegressor
 
 from .base import objective_for
-from .design import Design
+from .design import design_of
 from .heads import RegressionHead
 from .linear import LinearObjective, stack_parameters
 from .losses import HalfSquaredLoss, Loss
@@ -53,7 +53,7 @@ def _generalised(estimator, power, X, y, sample_weight):
     if column is not None:
         penalty[:, -1] = 0.0
     rule = RemovalRule(len(y), penalty_measure=weights if estimator.alpha > 0 else None)
-    return LinearObjective(Design(X, column), loss, y, weights, penalty, theta, head, rule=rule)
+    return LinearObjective(design_of(X, column), loss, y, weights, penalty, theta, head, rule=rule)
 
 
 class HalfDeviance(Loss):

@@ -224,7 +224,7 @@ class LinearObjective(Objective):
 
         Dense rows of a scalar loss are read once for all three.
         """
-        one_pass = self.loss.scalar and not self.design.sparse and self.d <= self.n_rows
+        one_pass = self.loss.scalar and self.design.one_pass and self.d <= self.n_rows
         if not one_pass:
             Z = self.predict(theta)
             gradient = self.gradient(theta, weights, rho, Z)
@@ -369,8 +369,11 @@ class LinearObjective(Objective):
     def leverage_blocks(self, solver, rows):
         """``A_i = (I_K ⊗ x_i)' H⁻¹ (I_K ⊗ x_i)``: (b,) for a scalar loss, else (b, K, K)."""
         K, d = self.n_outputs, self.d
-        x = self.design.block(rows, np.float64)
         inverse = solver.inverses()[0] if hasattr(solver, "inverses") else None
+        fewest = getattr(self.design, "fewest", np.inf)
+        if inverse is not None and len(rows) >= fewest:
+            return self.design.forms(rows, inverse, 1 if self.loss.scalar else K)
+        x = self.design.block(rows, np.float64)
         if self.loss.scalar:
             if inverse is not None:
                 pieces = blocks(len(x), CACHED_ROWS)  # both factors of the product stay in cache
@@ -448,9 +451,7 @@ class LinearObjective(Objective):
 
     def queries(self, X):
         """Query rows in the dtype of the training rows."""
-        from .design import Design  # the design of a query has the intercept of the training one
-
-        return LinearQueries(self, Design(X, self.design.intercept))
+        return LinearQueries(self, self.design.like(X))
 
     def input_gradient(self, X, C):
         """``C`` times the coefficients."""

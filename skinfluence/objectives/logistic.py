@@ -5,7 +5,7 @@ from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.utils import compute_class_weight
 
 from .base import objective_for
-from .design import Design
+from .design import design_of
 from .heads import BinaryHead, SoftmaxHead
 from .linear import LinearObjective, stack_parameters
 from .losses import LogisticLoss, MultinomialLoss
@@ -70,7 +70,7 @@ def _logistic(estimator, strength, X, y, sample_weight):
     column = None
     if estimator.fit_intercept:
         column = float(estimator.intercept_scaling) if liblinear else 1.0
-    design = Design(X, column)
+    design = design_of(X, column)
     theta = stack_parameters(estimator, column)
     penalised = np.ones(theta.shape)
     if column is not None and not liblinear:

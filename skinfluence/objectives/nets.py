@@ -8,6 +8,7 @@ from sklearn.base import BaseEstimator
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils.validation import check_consistent_length
 
+from .._tensors import on_host
 from .base import is_net, objective_for
 
 
@@ -184,7 +185,7 @@ def net_rows(X):
 
 def net_targets(y):
     """Check a net's targets, which keep their shape and dtype."""
-    y = np.asarray(y)
+    y = np.asarray(on_host(y))
     if y.dtype.kind not in "fiub":
         raise ValueError(
             f"y has dtype {y.dtype}: a net does not encode labels; pass class indices 0..K-1, "
@@ -196,7 +197,7 @@ def net_targets(y):
 
 
 def _writable(part):
-    return part if sparse.issparse(part) else np.require(part, requirements="W")
+    return part if sparse.issparse(part) else np.require(on_host(part), requirements="W")
 
 
 def _parts(data):

@@ -12,7 +12,7 @@ from sklearn.utils import Bunch
 
 from .base import objective_for
 from .composite import IndependentOutputs
-from .design import Design
+from .design import design_of
 from .heads import BinaryHead, OneVsRestHead, RegressionHead
 from .linear import LinearObjective, stack_parameters
 from .logistic import class_weighted
@@ -119,4 +119,4 @@ def _parts(estimator, alpha, X, n_outputs):
     penalty[:] = 2 * np.broadcast_to(np.asarray(alpha, dtype=np.float64), (n_outputs,))[:, None]
     if column is not None:
         penalty[:, -1] = 0.0
-    return Design(X, column), theta, penalty
+    return design_of(X, column), theta, penalty

@@ -10,6 +10,7 @@ the model: :class:`Parameter`. Anything else: :class:`Functional`, sums, differe
 ``TARGETS`` names the defaults; add an entry to register another.
 """
 
+from .._tensors import on_host
 from .arithmetic import Combination, Mean
 from .base import BoundTarget, Target
 from .fairness import DemographicParity, EqualizedOdds, EqualOpportunity, WorstGroupLoss
@@ -72,4 +73,4 @@ def resolve_target(target, has_y, X=None):
         target = TARGETS[target]()
     if not hasattr(target, "bind"):
         raise TypeError(f"target={target!r} has no bind; see skinfluence.targets.Target")
-    return target.of_table(X) if X is not None and hasattr(target, "of_table") else target
+    return target.of_table(on_host(X)) if X is not None and hasattr(target, "of_table") else target
