@@ -82,6 +82,7 @@ BENCHMARKS = {
     ),
     "import_time": ("Time to import the package", ["import_time.py"], None, {}),
     "dask_workers": ("Two dask workers against one", ["dask_workers.py"], None, {}),
+    "device": ("Tensors against the bare product of tensors", ["device.py"], None, {}),
     "nets": (
         "Nets against kronfluence, pyDVL, captum, dattri and curvlinops",
         ["nets.py", "{cache}/nets", "--rivals", "{rivals}"],

@@ -86,6 +86,13 @@ def scale():
     yield Target(
         "two dask workers over one: speed", "dask_workers", rf"two workers .* {NUMBER} x", "≥ 1.6"
     )
+    for method in ("influence", "influence, top 10", "newton"):
+        yield Target(
+            f"tensors, {method}, float32: time over the bare product",
+            "device",
+            rf"^{method} +[\d.]+ ms .* {NUMBER} x bare",
+            "≤ 1.25" if method == "influence" else "",
+        )
     for solver in ("ekfac", "cg"):
         yield Target(
             f"nets, {solver}: memory grows as rows to the power",
