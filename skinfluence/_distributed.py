@@ -278,8 +278,10 @@ class Shards:
         """Influence of each row on itself: a dask array."""
         return self.each_row(_self_influence, target)
 
-    def parameter_influence(self, rows=None):
+    def parameter_influence(self, rows=None, *, out=None):
         """Changes of the parameters without each row: a dask array."""
+        if out is not None:
+            raise ValueError("out= is for rows in memory: write the dask array that comes back")
         if rows is not None:
             raise ValueError("rows= is for rows in memory: index the dask array that comes back")
         return self.each_row(_parameter_influence, width=self.explainer.objective_.n_params)

@@ -167,8 +167,7 @@ class LinearNewtonEffects(Effects):
         out = rho[:, None] * objective.penalty_product(delta) + self.damping * delta
         for group, block in enumerate(self._group_blocks()):
             product = join_outputs(
-                block.rows.tdot(block.rows.dot(split_outputs(delta.T, block.repeats))),
-                block.repeats,
+                block.rows.gram_product(split_outputs(delta.T, block.repeats)), block.repeats
             ).T
             out += phi[:, [group]] * product
         moved = np.einsum("ikj,ij->ik", delta.reshape(len(x), objective.n_outputs, -1), x)
@@ -231,18 +230,14 @@ class LinearNewtonEffects(Effects):
 
 
 class GramRows:
-    """Curvature rows known only through ``BᵀB``: the product ``Bᵀ(B V)`` in one step."""
+    """Curvature rows known only through ``BᵀB``."""
 
     def __init__(self, gram):
         self._gram = gram
 
-    def dot(self, V):
-        """Passed on to :meth:`tdot`."""
-        return V
-
-    def tdot(self, U):
-        """``BᵀB`` times what :meth:`dot` was given."""
-        return self._gram @ U
+    def gram_product(self, V):
+        """``BᵀB V``."""
+        return self._gram @ V
 
 
 class StackedEffects(Effects):

@@ -124,9 +124,10 @@ class Design:
 
     def largest(self):
         """Largest absolute value of each column, shape (d,)."""
-        top = abs(self.X).max(axis=0)
-        top = top.toarray().ravel() if sparse.issparse(top) else np.asarray(top)
-        top = top.astype(np.float64)
+        low, high = self.X.min(axis=0), self.X.max(axis=0)
+        if self.sparse:
+            low, high = low.toarray().ravel(), high.toarray().ravel()
+        top = np.maximum(high, -low).astype(np.float64)
         return top if self.intercept is None else np.append(top, abs(self.intercept))
 
     def _sparse_gram(self, weights):

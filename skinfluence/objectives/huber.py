@@ -195,7 +195,7 @@ class HuberObjective(Objective):
     def hessian_product(self, V):
         """``H @ V``."""
         block = self.quadratic_blocks()[0]
-        return block.rows.tdot(block.rows.dot(V)) + self.penalty[:, None] * V
+        return block.rows.gram_product(V) + self.penalty[:, None] * V
 
     def removal_gradients(self):
         """``a_i (x_i, u_i, 1)`` plus a multiple of the scale's unit vector."""

@@ -157,9 +157,8 @@ class LinearObjective(Objective):
             penalty, repeats = self.penalty[0], self.n_outputs
             rows = ScaledRows(self.design, roots)
         else:
-            factor = self.loss.curvature_factor(Z, self.y) * np.sqrt(weights)[:, None, None]
             penalty, repeats = self.penalty.ravel(), 1
-            rows = FactoredRows(self.design, factor)
+            rows = FactoredRows(self.design, self.loss, Z, self.y, weights)
         return QuadraticBlock(rho * penalty, rows, self.gauge(), repeats)
 
     def gauge(self):
@@ -346,7 +345,7 @@ class LinearObjective(Objective):
         """``H @ V`` by products with the rows."""
         block = self.quadratic(self.theta)
         parts = split_outputs(V, block.repeats)
-        out = block.rows.tdot(block.rows.dot(parts)) + block.penalty[:, None] * parts
+        out = block.rows.gram_product(parts) + block.penalty[:, None] * parts
         return join_outputs(out, block.repeats)
 
     def curvature_rows(self, rows):
@@ -354,8 +353,8 @@ class LinearObjective(Objective):
         design = self.design.subset(rows)
         if self.loss.scalar:
             return ScaledRows(design, np.sqrt(self.curvatures[rows])), self.n_outputs
-        factors = self.loss.curvature_factor(self.outputs[rows], self.y[rows])
-        return FactoredRows(design, factors * np.sqrt(self.weights[rows])[:, None, None]), 1
+        parts = self.outputs[rows], self.y[rows], self.weights[rows]
+        return FactoredRows(design, self.loss, *parts), 1
 
     def curvature_matrices(self, rows):
         """``w_i ∇²ℓ_i`` with respect to the outputs, shape (b, K, K)."""

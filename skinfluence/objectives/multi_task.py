@@ -78,6 +78,10 @@ class JointHalfSquared(HalfSquaredLoss):
 
     curvature_factor = curvature_matrix
 
+    def curvature_column(self, Z, y, k):
+        """Column ``k`` of it, shape (n, K)."""
+        return np.broadcast_to(np.eye(Z.shape[-1])[k], Z.shape)
+
 
 @dataclass
 class GroupBlock(QuadraticBlock):
