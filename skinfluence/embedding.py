@@ -211,7 +211,9 @@ class InfluenceEmbedding(TransformerMixin, BaseEstimator):
             shape = n, self.n_components
             self.embedding_ = self._filled(shape, lambda placed: placed @ directions)
         self.components_ = np.ascontiguousarray(directions.T)
-        self.explained_ratio_ = float(np.vdot(self.embedding_, self.embedding_) / total) if total else 1.0
+        self.explained_ratio_ = (
+            float(np.vdot(self.embedding_, self.embedding_) / total) if total else 1.0
+        )
 
     def _leading(self, matrix):
         """The leading eigenvectors of a symmetric matrix, as columns."""

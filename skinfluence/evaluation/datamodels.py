@@ -103,9 +103,7 @@ def linear_datamodeling_score(
     )
     size = int(round(fraction * training.n_rows))
     subsets = random_subsets(training.n_rows, size, n_subsets, rng)
-    left_out = np.ones((n_subsets, training.n_rows))
-    np.put_along_axis(left_out, subsets, 0.0, axis=1)
-    predicted = left_out @ np.asarray(explainer.transform(X_test, y_test), dtype=np.float64).T
+    predicted = _left_out_sums(explainer, X_test, y_test, subsets, training.n_rows)
     actual = training.measures(subsets, range(n_repeats))
     per_query = spearman(predicted, actual)
     if np.isnan(per_query).all():
@@ -126,6 +124,19 @@ def linear_datamodeling_score(
         actual=actual,
         subsets=subsets,
     )
+
+
+def _left_out_sums(explainer, X, y, subsets, n_rows):
+    """Sums of the influences of the rows outside of each subset, (n_subsets, n_queries)."""
+    left_out = np.ones((len(subsets), n_rows), np.float32)
+    np.put_along_axis(left_out, subsets, 0.0, axis=1)
+    # queries in blocks: a scalar target, one number for all of them, has no score a query
+    m, parts = _num_samples(X), []
+    for part in blocks(m, block_length(24 * n_rows, share=1 / 4)):
+        rows = np.arange(part.start, part.stop)
+        few = (X, y) if len(rows) == m else (take_rows(X, rows), take_rows(y, rows))
+        parts.append(left_out @ np.asarray(explainer.transform(*few), dtype=np.float64).T)
+    return np.concatenate(parts, axis=1)
 
 
 def spearman(A, B):
