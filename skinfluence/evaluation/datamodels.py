@@ -3,7 +3,11 @@
 import numpy as np
 from scipy.stats import rankdata
 from sklearn.utils import Bunch, check_random_state
+from sklearn.utils.validation import _num_samples
 
+from .._blocks import block_length, blocks
+from .._checks import take_rows
+from ..targets import resolve_target
 from .intervals import bootstrap_interval
 from .retraining import Retraining, ensure_fitted, random_subsets
 
@@ -128,15 +132,25 @@ def linear_datamodeling_score(
 
 def _left_out_sums(explainer, X, y, subsets, n_rows):
     """Sums of the influences of the rows outside of each subset, (n_subsets, n_queries)."""
-    left_out = np.ones((len(subsets), n_rows), np.float32)
-    np.put_along_axis(left_out, subsets, 0.0, axis=1)
-    # queries in blocks: a scalar target, one number for all of them, has no score a query
-    m, parts = _num_samples(X), []
-    for part in blocks(m, block_length(24 * n_rows, share=1 / 4)):
+    left_out = np.ones((len(subsets), n_rows), dtype=bool)
+    np.put_along_axis(left_out, subsets, False, axis=1)
+    m, sums = _num_samples(X), []
+    length = m if _is_scalar(explainer) else block_length(24 * n_rows, share=1 / 4)
+    for part in blocks(m, length):
         rows = np.arange(part.start, part.stop)
         few = (X, y) if len(rows) == m else (take_rows(X, rows), take_rows(y, rows))
-        parts.append(left_out @ np.asarray(explainer.transform(*few), dtype=np.float64).T)
-    return np.concatenate(parts, axis=1)
+        influence, total = np.asarray(explainer.transform(*few)), 0.0
+        for columns in blocks(n_rows, block_length(16 * len(subsets), share=1 / 8)):
+            total += left_out[:, columns].astype(np.float64) @ influence[:, columns].T
+        sums.append(total)
+    return np.concatenate(sums, axis=1)
+
+
+def _is_scalar(explainer):
+    """Whether an explainer, or the one inside it, explains one number of all queries."""
+    for name in ("explainer", "explainer_"):
+        explainer = getattr(explainer, name, explainer)
+    return resolve_target(getattr(explainer, "target", "auto"), True).scalar
 
 
 def spearman(A, B):

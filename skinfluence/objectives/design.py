@@ -166,6 +166,57 @@ class Design:
         return out
 
 
+class ColumnDesign:
+    """A design with one more dense column, after those of ``X`` and before the intercept.
+
+    Parameters
+    ----------
+    design : Design
+    column : ndarray of shape (n,)
+    """
+
+    def __init__(self, design, column):
+        self.design, self.column = design, column
+        self.place = design.X.shape[1]
+        self.shape = (design.shape[0], design.shape[1] + 1)
+        self.sparse, self.dtype, self.intercept = design.sparse, design.dtype, design.intercept
+
+    def subset(self, rows):
+        """The design of some of the rows."""
+        return ColumnDesign(self.design.subset(rows), self.column[rows])
+
+    def block(self, rows, dtype=None):
+        """Dense rows, shape (b, d)."""
+        out = np.insert(self.design.block(rows, dtype), self.place, 0.0, axis=1)
+        out[:, self.place] = self.column[rows]
+        return out
+
+    def predict(self, coef):
+        """``rows @ coef.T`` in float64; returns (n, K)."""
+        out = self.design.predict(np.delete(coef, self.place, axis=1))
+        out += self.column[:, None] * coef[:, self.place]
+        return out
+
+    def tdot(self, R):
+        """``rows.T @ R`` in float64; returns (d, m)."""
+        return np.insert(self.design.tdot(R), self.place, self.column @ R, axis=0)
+
+    def gram(self, weights):
+        """``rows.T @ diag(weights) @ rows`` in float64, shape (d, d)."""
+        own = np.insert(self.design.tdot((weights * self.column)[:, None])[:, 0], self.place, 0.0)
+        out = np.insert(self.design.gram(weights), self.place, 0.0, axis=1)
+        out = np.insert(out, self.place, own, axis=0)
+        out[:, self.place] = own
+        out[self.place, self.place] = weights @ self.column**2
+        return out
+
+    def kernel(self, inverse_penalty):
+        """``rows @ diag(inverse_penalty) @ rows.T`` in float64, shape (n, n)."""
+        out = self.design.kernel(np.delete(inverse_penalty, self.place))
+        out += inverse_penalty[self.place] * np.multiply.outer(self.column, self.column)
+        return out
+
+
 def contiguous(rows):
     """An index array that counts up by one, as the slice it is: taken without a copy."""
     if isinstance(rows, slice) or len(rows) < 2 or rows[-1] - rows[0] != len(rows) - 1:
