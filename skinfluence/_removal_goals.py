@@ -124,7 +124,12 @@ class TargetGoal:
 
     def changes(self, steps):
         """To first order in the outputs."""
-        pulled = self._bound(steps.fit).pullback().astype(np.float64).mean(axis=0)
+        bound = self._bound(steps.fit)
+        if bound.target.scalar:
+            pulled = bound.pullback()[0].astype(np.float64)
+        else:
+            m = len(bound.queries)
+            pulled = bound.pullback_sum(np.full(m, 1 / m))
         return self.sign * steps.dot(pulled)
 
 
