@@ -342,11 +342,9 @@ class LinearObjective(Objective):
         )
 
     def hessian_product(self, V):
-        """``H @ V`` by products with the rows."""
-        block = self.quadratic(self.theta)
-        parts = split_outputs(V, block.repeats)
-        out = block.rows.gram_product(parts) + block.penalty[:, None] * parts
-        return join_outputs(out, block.repeats)
+        """``H @ V`` by products with the rows, or with the Hessian where that is at hand."""
+        block = self.quadratic_blocks()[0]
+        return join_outputs(block.product(split_outputs(V, block.repeats)), block.repeats)
 
     def curvature_rows(self, rows):
         """Curvature rows ``B`` of some training rows, and how many outputs share them."""

@@ -105,6 +105,10 @@ class GroupBlock(QuadraticBlock):
         out = self.bend[:, None] * (parts - self.unit[:, :, None] * along)
         return out.reshape(V.shape)
 
+    def product(self, V):
+        """The block times ``V``."""
+        return super().product(V) + self.curve(V)
+
     def matrix(self):
         """The dense block."""
         return super().matrix() + self.curve(np.eye(self.size))
