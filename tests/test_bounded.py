@@ -197,8 +197,9 @@ def embedded(d):
 
 
 def stored(d):
+    explainer = d.explainer("influence")
     store = GradientStore(n_components=10, folder=d.folder / "store")
-    return store.fit(d.explainer("influence"))
+    return lambda: store.fit(explainer).transform(*d.queries, out=d.out(M, d.n))
 
 
 def averaged(d):
@@ -254,18 +255,12 @@ CASES = {
         lambda d: lambda: jackknife(d).predict_interval(d.queries[0], n_replicates=60),
     ),
     "InfluenceEmbedding": ("binary", lambda d: lambda: embedded(d)),
-    "GradientStore": (
-        "binary",
-        lambda d: lambda: stored(d).transform(*d.queries, out=d.out(M, d.n)),
-    ),
+    "GradientStore": ("binary", stored),
     "MultiStageInfluence": (
         "binary",
         lambda d: lambda: fine_tuned(d).transform(*d.queries, out=d.out(M, d.n)),
     ),
-    "bagging_variance": (
-        "number",
-        lambda d: forest_variance(d),
-    ),
+    "bagging_variance": ("number", forest_variance),
     "EnsembleExplainer": (
         "binary",
         lambda d: partial(averaged(d).transform, *d.queries, out=d.out(M, d.n)),
@@ -299,7 +294,7 @@ class LargestTensor(TorchDispatchMode):
 
 def test_nets_hold_no_rows_by_parameters():
     sizes, arrays = [], []
-    for n in (1100, 2200, 4400):
+    for n in (1100, 3300):
         rng = np.random.default_rng(0)
         X = rng.standard_normal((n, 30)).astype(np.float32)
         y = (X[:, 0] + rng.standard_normal(n) > 0).astype(np.int64)
@@ -316,8 +311,8 @@ def test_nets_hold_no_rows_by_parameters():
     p = explainer.objective_.n_params
     assert p > 2000  # fewer are factorised densely
     # a few numbers a row and output, where rows by parameters would be n * p
-    assert max(sizes) - sizes[0] < 100 * (4400 - 1100)
-    assert arrays[2] - arrays[0] < 250 * (4400 - 1100)
+    assert sizes[1] - sizes[0] < 100 * (3300 - 1100)
+    assert arrays[1] - arrays[0] < 250 * (3300 - 1100)
 
 
 def explained(explainer, X, y):
