@@ -15,13 +15,16 @@ from ._partitions import refuse_dask
 from ._tensors import on_host
 from ._unwrap import unfrozen
 from .objectives.base import is_net
+from .objectives.design import contiguous
 from .objectives.nets import net_rows, net_targets
 
 
 def take_rows(X, rows):
     """Some rows of an array, sparse matrix, dataframe, or of a net's dict of arrays."""
     if isinstance(X, Mapping):
-        return {name: _safe_indexing(part, rows) for name, part in X.items()}
+        return {name: take_rows(part, rows) for name, part in X.items()}
+    if isinstance(X, np.ndarray) and isinstance(rows, np.ndarray) and rows.dtype.kind == "i":
+        return X[contiguous(rows)]  # a view where they count up
     return _safe_indexing(X, rows)
 
 

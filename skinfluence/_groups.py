@@ -7,6 +7,7 @@ import numpy as np
 from ._blocks import block_length, blocks
 from ._distributed import on_shards
 from ._effects import bind
+from ._out import empty
 from .methods import resolve_method
 from .targets import resolve_target
 
@@ -52,11 +53,16 @@ class GroupInfluence:
         method, effects = self._group_effects(method)
         bound = effects.bind_target(target, query, y)
         groups = self._check_groups(groups)
-        columns = [
-            joint(method, effects, bound, groups[part])
-            for part in blocks(len(groups), self._group_block(query.shape[0]))
-        ]
-        return np.concatenate(columns, axis=1)
+        out = empty(
+            (1 if target.scalar else query.shape[0], len(groups)),
+            np.float64,
+            "queries by groups",
+            "Ask for fewer queries or groups at a time, or for a scalar target such as "
+            "skinfluence.targets.Mean",
+        )
+        for part in blocks(len(groups), self._group_block(query.shape[0])):
+            out[:, part] = joint(method, effects, bound, groups[part])
+        return out
 
     def _group_effects(self, method):
         """``(method, effects)`` of the explainer, or of another method on the same fit."""

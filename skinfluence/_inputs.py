@@ -5,9 +5,12 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from ._blocks import block_length, blocks
 from ._distributed import in_memory
+from ._out import empty
 from .methods.edits import Edits
 from .methods.inputs import feature_derivatives, label_derivatives
 from .targets import resolve_target
+
+FEWER = "Ask for fewer queries or training rows at a time"
 
 
 class InputInfluence:
@@ -223,7 +226,8 @@ class InputInfluence:
         query, y = self._check_queries(X, y)
         target = resolve_target(self.target, y is not None, X)
         m = query.shape[0]
-        out = np.empty((1 if target.scalar else m, n))
+        shape = (1 if target.scalar else m, n)
+        out = empty(shape, np.float64, "queries by training rows", FEWER)
         width = 8 * (4 * self.objective_.n_params + 4 * m * self.objective_.n_outputs)
         for part in blocks(n, block_length(width, share=1 / 8)):
             delta = moved(part)
@@ -244,11 +248,23 @@ class InputInfluence:
         rows = self._check_rows(rows)
         query, y = self._check_queries(X, y)
         target = resolve_target(self.target, y is not None, X)
-        out = []
-        for _, bound in self._bounds(target, query, y):
+        out = None
+        for where, bound in self._bounds(target, query, y):
             solved = self.solver_.solve(bound.pullback().astype(np.float64).T).T
-            out.append(derivatives(self.objective_, solved, rows))
-        return np.concatenate(out)
+            for part in blocks(max(1, len(rows)), self._derivative_block(len(solved))):
+                values = derivatives(self.objective_, solved, rows[part])
+                if out is None:
+                    shape = (1 if target.scalar else query.shape[0], len(rows), *values.shape[2:])
+                    what = " by ".join(["queries by training rows", *["features"] * len(shape[2:])])
+                    out = empty(shape, np.float64, what, FEWER)
+                out[where, part] = values
+        return out
+
+    def _derivative_block(self, n_queries):
+        """Training rows in a block of derivatives at so many queries."""
+        objective = self.objective_
+        width = objective.n_params + n_queries * (objective.n_params + 2 * objective.n_outputs)
+        return block_length(8 * width, self.batch_size, share=1 / 8)
 
     def _bounds(self, target, query, y):
         """``(slice of the queries, bound target)``: one for a scalar target."""

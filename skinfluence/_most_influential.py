@@ -287,8 +287,8 @@ class MostInfluentialSet:
     def _first_order_fit(self, rows):
         """The fit without the rows, its parameters moved to first order."""
         fit = self.objective_
-        gradients = fit.removal_gradients().block(rows).astype(np.float64)
-        step = self._exact_solver().solve(gradients.sum(axis=0)[:, None])[:, 0]
+        total = fit.removal_gradients().tdot(np.ones((len(rows), 1)), rows)
+        step = self._exact_solver().solve(total.astype(np.float64))[:, 0]
         return objective_without(fit, rows, fit.theta + step)
 
     def _exact_solver(self):

@@ -1,9 +1,11 @@
 """Where a matrix of influences is written: memory, a given array, or a store on disk."""
 
+import math
 import os
 from pathlib import Path
 
 import numpy as np
+from sklearn.utils._set_output import _get_output_config
 
 from ._blocks import block_length, blocks
 from ._memory import check_memory
@@ -13,8 +15,15 @@ from ._tensors import is_tensor
 CHUNK = 2**21
 
 
-def open_sink(out, shape, dtype, fingerprint):
-    """Where to write a matrix of ``shape``, query rows first.
+# What needs less memory than a matrix of queries by training rows.
+OF_QUERIES = (
+    "Use top_influences or dataset_influence, which hold no such array, fewer queries at a time, "
+    "or out= with a memmap or the path of a zarr store"
+)
+
+
+def open_sink(out, shape, dtype, fingerprint, what="queries by training rows", instead=OF_QUERIES):
+    """Where to write a matrix of ``shape``, a block of its rows at a time.
 
     Parameters
     ----------
@@ -24,15 +33,13 @@ def open_sink(out, shape, dtype, fingerprint):
         Of an array or a store that is made here.
     fingerprint : callable
         Names the numbers that will be written; asked only for a store on disk.
+    what : str
+        What rows and columns are, for messages: "queries by training rows".
+    instead : str
+        The call that needs less memory.
     """
     if out is None:
-        check_memory(
-            shape[0] * shape[1] * np.dtype(dtype).itemsize,
-            f"an array of {shape[0]} queries by {shape[1]} training rows",
-            "Use top_influences or dataset_influence, which hold no such array, fewer queries at "
-            "a time, or out= with a memmap or the path of a zarr store",
-        )
-        return ArraySink(np.empty(shape, dtype))
+        return ArraySink(empty(shape, dtype, what, instead))
     if isinstance(out, str | os.PathLike):
         return StoreSink(Path(out), shape, np.dtype(dtype), fingerprint())
     for attribute in ("shape", "dtype", "__setitem__"):
@@ -56,8 +63,34 @@ def open_sink(out, shape, dtype, fingerprint):
     return ArraySink(out)
 
 
+def check_plain(explainer, out):
+    """Whether ``transform`` gives plain arrays, which ``out`` needs."""
+    plain = _get_output_config("transform", explainer)["dense"] == "default"
+    if out is not None and not plain:
+        raise ValueError("out= takes plain arrays: use set_output(transform='default')")
+    return plain
+
+
+def empty(shape, dtype, what, instead):
+    """An array to fill, refused where the machine has not the memory for it.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    dtype : numpy dtype
+    what : str
+        What its axes are, joined by " by ".
+    instead : str
+        The call that needs less memory.
+    """
+    axes = " by ".join(f"{size} {of}" for size, of in zip(shape, what.split(" by "), strict=True))
+    n_bytes = math.prod(shape) * np.dtype(dtype).itemsize
+    check_memory(n_bytes, f"an array of {axes}", instead)
+    return np.empty(shape, dtype)
+
+
 class ArraySink:
-    """An array in memory or a memmap: blocks are computed in place."""
+    """An array in memory or a memmap: blocks of rows are computed in place."""
 
     def __init__(self, out):
         self.out = out

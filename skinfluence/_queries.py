@@ -4,13 +4,12 @@ import joblib
 import numpy as np
 from sklearn.base import TransformerMixin
 from sklearn.utils._metadata_requests import UNUSED
-from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import _check_sample_weight
 
 from ._blocks import blocks
 from ._distributed import on_shards
-from ._out import open_sink
-from ._relative import relative_to
+from ._out import check_plain, open_sink
+from ._relative import divide, relative_to
 from ._tensors import as_output, empty_tensor, is_tensor, on_host, output_device
 from ._top import TopInfluences, TopValues, check_top
 from .targets import resolve_target
@@ -51,23 +50,28 @@ class QueryInfluence(TransformerMixin):
         device = output_device(X)
         query, y = self._check_queries(X, y)
         target = resolve_target(self.target, y is not None, X)
-        plain = _get_output_config("transform", self)["dense"] == "default"
-        if out is not None and not plain:
-            raise ValueError("out= takes plain arrays: use set_output(transform='default')")
+        plain = check_plain(self, out)
         shape = (1 if target.scalar else query.shape[0], self.n_rows_)
         dtype = np.float64 if target.scalar else query.dtype
         if out is None and device is not None and plain:
             out = empty_tensor(shape, dtype, device)
         sink = open_sink(out, shape, dtype, lambda: self._fingerprint(target, X, y))
+        self._fill(sink, target, query, y)
+        if target.scalar and not plain:  # its one row is not one of the queries'
+            return self._as_output(sink.result(), self.get_feature_names_out(), ["target"])
+        return sink.result()
+
+    def _fill(self, sink, target, query, y, sizes=None):
+        """Write the influences, divided by the ``sizes`` of the training rows if there are any."""
         for part in sink.parts(self._query_block(query.shape[0])):
             if target.scalar:
                 bound = self.effects_.bind_target(target, query, y)
             else:
                 bound = self._bind(target, query, y, part)
-            sink.done(part, self._all_rows(bound, sink.block(part)))
-        if target.scalar and not plain:  # its one row is not one of the queries'
-            return self._as_output(sink.result(), self.get_feature_names_out(), ["target"])
-        return sink.result()
+            block = self._all_rows(bound, sink.block(part))
+            if sizes is not None:
+                divide(block, sizes)
+            sink.done(part, block)
 
     def _fingerprint(self, target, X, y):
         """A name of the numbers that ``transform`` gives."""

@@ -4,30 +4,36 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ._distributed import on_shards
+from ._out import open_sink
 from ._tensors import as_output, is_tensor
 from .objectives.base import Objective
 from .solvers import System
+from .targets import resolve_target
 
 
 def relative_to(sizes, use):
     """``use(rows, values)`` with the values divided by the rows' sizes, if there are any."""
     if sizes is None:
         return use
-    return lambda rows, values: use(rows, _divided(values, sizes[rows]))
+    return lambda rows, values: use(rows, divide(values, sizes[rows]))
 
 
-def _divided(values, sizes):
+def divide(values, sizes):
+    """Values (m, b) divided in place by the sizes (b,); zero where a size is."""
     if is_tensor(values):
-        sizes = as_output(sizes, values.device)
-        return (values / sizes).masked_fill(sizes <= 0, 0.0)
-    return np.divide(values, sizes, out=np.zeros(values.shape), where=sizes > 0)
+        return values.div_(as_output(sizes, values.device)).masked_fill_(
+            as_output(sizes <= 0, values.device), 0.0
+        )
+    np.divide(values, sizes, out=values, where=sizes > 0, casting="same_kind")
+    values[:, sizes <= 0] = 0.0
+    return values
 
 
 class RelativeInfluence:
     """Mixin of the explainer: influences divided by the size of a row's change of the model."""
 
     @on_shards
-    def relative_influence(self, X, y=None, *, norm="loss"):
+    def relative_influence(self, X, y=None, *, norm="loss", out=None):
         """Influence of each training row on each query, relative to what the row moves at all.
 
         Outliers and wrong labels move the whole model and so lead the ranking of every query.
@@ -42,10 +48,12 @@ class RelativeInfluence:
             Size of the change ``Δθ_i`` of the parameters without the row: "loss" is
             ``sqrt(Δθ_i' H Δθ_i)``, to first order ``sqrt(g_i' H⁻¹ g_i)``, which no rescaling of
             columns changes; "parameters" is ``‖Δθ_i‖``.
+        out : array of shape (n_queries, n_train) or path, optional
+            Where to write the result, as for :meth:`transform`.
 
         Returns
         -------
-        ndarray of shape (n_queries, n_train)
+        ndarray of shape (n_queries, n_train), or ``out``
             In units of the target a unit of the norm, signs as those of ``transform``; zero for
             a row that moves nothing.
 
@@ -64,7 +72,14 @@ class RelativeInfluence:
         >>> explainer.relative_influence(X[:3], y[:3]).shape
         (3, 442)
         """
-        return _divided(np.asarray(self.transform(X, y)), self.row_norms(norm=norm))
+        sizes = self.row_norms(norm=norm)
+        query, y = self._check_queries(X, y)
+        target = resolve_target(self.target, y is not None, X)
+        shape = (1 if target.scalar else query.shape[0], self.n_rows_)
+        dtype = np.float64 if target.scalar else query.dtype
+        sink = open_sink(out, shape, dtype, lambda: self._fingerprint((target, norm), X, y))
+        self._fill(sink, target, query, y, sizes)
+        return sink.result()
 
     @on_shards
     def row_norms(self, rows=None, *, norm="loss"):

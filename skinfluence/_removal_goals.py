@@ -10,7 +10,9 @@ from functools import cached_property
 import numpy as np
 from scipy.stats import norm, t
 
+from ._blocks import block_length, blocks, working_bytes
 from .methods import Problem
+from .methods.first_order import FirstOrderEffects
 from .methods.newton import newton_effects
 from .objectives.generalised import HalfDeviance
 from .objectives.linear import LinearObjective
@@ -33,19 +35,39 @@ class Steps:
         self.fit, self.rows, self.order = fit, rows, order
         self.solver = Direct().fit(fit)
 
+    def dot(self, V):
+        """Changes of the parameters times ``V`` of shape (n_params,): (b,)."""
+        if self._parameters is not None:
+            return self._parameters @ V
+        return np.concatenate(
+            [self._effects.parameters(part) @ V for part in self._effects.row_blocks(self.rows)]
+        )
+
     @cached_property
-    def parameters(self):
-        """Shape (b, n_params)."""
-        if self.order == "newton":
-            return newton_effects(self.fit, Problem(self.fit, self.solver)).parameters(self.rows)
-        gradients = self.fit.removal_gradients().block(self.rows).astype(np.float64)
-        return self.solver.solve(gradients.T).T
+    def _effects(self):
+        problem = Problem(self.fit, self.solver)
+        return (
+            FirstOrderEffects(problem)
+            if self.order == "first"
+            else newton_effects(self.fit, problem)
+        )
+
+    @cached_property
+    def _parameters(self):
+        """All changes, (b, n_params), where they are few enough to keep."""
+        if 8 * len(self.rows) * self.fit.n_params > working_bytes() / 8:
+            return None
+        return self._effects.parameters(self.rows)
 
     def left(self):
         """One less the leverage, 1 to first order: (b,)."""
+        left = np.ones(len(self.rows))
         if self.order == "first":
-            return np.ones(len(self.rows))
-        return 1 - self.fit.output_leverages(self.solver, self.rows)
+            return left
+        length = block_length(24 * self.fit.n_params * self.fit.n_outputs, share=1 / 8)
+        for part in blocks(len(self.rows), length):
+            left[part] -= self.fit.output_leverages(self.solver, self.rows[part])
+        return left
 
 
 class ParameterGoal:
@@ -72,7 +94,7 @@ class ParameterGoal:
 
     def changes(self, steps):
         """Linear in the parameters."""
-        return self.sign * self.unit * steps.parameters[:, self.index]
+        return self.sign * self.unit * steps.dot(_unit(steps.fit, self.index))
 
 
 class TargetGoal:
@@ -102,8 +124,13 @@ class TargetGoal:
 
     def changes(self, steps):
         """To first order in the outputs."""
-        pulled = self._bound(steps.fit).pullback().astype(np.float64).mean(axis=0)
-        return self.sign * (steps.parameters @ pulled)
+        bound = self._bound(steps.fit)
+        if bound.target.scalar:
+            pulled = bound.pullback()[0].astype(np.float64)
+        else:
+            m = len(bound.queries)
+            pulled = bound.pullback_sum(np.full(m, 1 / m))
+        return self.sign * steps.dot(pulled)
 
 
 def _hold(bound, start):
@@ -155,7 +182,7 @@ class PredictionGoal:
         C = self.head.decision_gradient(Z, np.array([self.own]))
         if self.other is not None:
             C = C - self.head.decision_gradient(Z, np.array([self.other]))
-        return self.sign * (steps.parameters @ self.queries.pullback(C)[0].astype(np.float64))
+        return self.sign * steps.dot(self.queries.pullback(C)[0].astype(np.float64))
 
 
 class SignificanceGoal:
@@ -236,7 +263,7 @@ class SignificanceGoal:
             error = moved / (2 * np.sqrt(before))
         else:
             error = np.sqrt(np.maximum(before + moved, 0)) - np.sqrt(before)
-        change = self.sign * self.unit * steps.parameters[:, self.index]
+        change = self.sign * self.unit * steps.dot(_unit(fit, self.index))
         change = change - self.critical(fit) * abs(self.unit) * error
         return change if self.loses else -change
 
@@ -250,7 +277,7 @@ class SignificanceGoal:
         scale = _squared(fit)
         if scale is None:
             third = fit.weights * fit.loss.third(fit.outputs, fit.y) * along**2
-            return inverse - steps.parameters @ fit.design.tdot(third[:, None])[:, 0]
+            return inverse - steps.dot(fit.design.tdot(third[:, None])[:, 0])
         # Σ w e² falls by w e² / (1 - leverage), the degrees of freedom by one
         own = 2 / scale * fit.weights[rows] * fit.loss.value(fit.outputs[rows], fit.y[rows]) / left
         freedom, present = _freedom(fit), fit.weights[rows] > 0
@@ -274,7 +301,13 @@ class SignificanceGoal:
         slopes = scores * along * fit.curvatures - third * along * back
         pulled = design.tdot(slopes[:, None])[:, 0]
         own = fit.curvatures[rows] * along[rows] * back[rows] / left
-        return 2 * (steps.parameters @ pulled + own) - scores[rows] ** 2 / left
+        return 2 * (steps.dot(pulled) + own) - scores[rows] ** 2 / left
+
+
+def _unit(fit, index):
+    out = np.zeros(fit.n_params)
+    out[index] = 1.0
+    return out
 
 
 def _squared(fit):

@@ -39,8 +39,9 @@ class QueryParts:
             lambda: self.explainer._fingerprint(target, name_queries(X, y), None),
         )
 
-    def relative_influence(self, X, y=None, *, norm="loss"):
+    def relative_influence(self, X, y=None, *, norm="loss", out=None):
         """Influences divided by the size of a row's change of the model: a dask array."""
+        check_no_out(out)
         return divided(self._matrix("transform", X, y), self.explainer.row_norms(norm=norm))
 
     def group_influence(self, groups, X, y=None, *, method=None):
@@ -114,12 +115,19 @@ def _call(explainer, name, part, options):
     return values if name == "top_influences" else np.asarray(values)
 
 
+def check_no_out(out):
+    """Refuse ``out=`` where a dask array comes back."""
+    if out is not None:
+        raise ValueError("out= is for rows in memory: write the dask array that comes back")
+
+
 def divided(matrix, sizes):
     """Columns divided by the sizes of their rows, zero where a row moves nothing."""
     import dask.array as da
 
     positive = sizes > 0
-    return da.where(positive, matrix / da.where(positive, sizes, 1.0), 0.0)
+    out = da.where(positive, matrix / da.where(positive, sizes, 1.0), 0.0)
+    return out.astype(matrix.dtype)  # of the queries, as in memory
 
 
 def weighted_mean(mean, parts, lengths, sample_weight):

@@ -14,7 +14,7 @@ from . import _shard_tasks as tasks
 from ._blocks import blocks
 from ._partitions import Partitions, is_dask
 from ._shard_groups import group_moves, of_groups
-from ._shard_queries import divided, name_queries, weighted_mean, write
+from ._shard_queries import check_no_out, divided, name_queries, weighted_mean, write
 from ._top import TopInfluences, check_top
 from .objectives.shard import parts_of, rule_totals
 from .objectives.sharded import sharded
@@ -189,8 +189,9 @@ class Shards:
         rows = dask.delayed((X, y, sample_weight), traverse=False)
         return [rows], [query.shape[0]], query.dtype
 
-    def relative_influence(self, X, y=None, *, norm="loss"):
+    def relative_influence(self, X, y=None, *, norm="loss", out=None):
         """Influences divided by the size of a row's change of the model: a dask array."""
+        check_no_out(out)
         sizes = self.row_norms(norm=norm)
         return divided(self.transform(X, y), sizes)
 
@@ -237,8 +238,9 @@ class Shards:
             raise ValueError("self_influence needs a target of one row, not a scalar of all")
         return self.each_row(tasks.self_influence, target)
 
-    def parameter_influence(self, rows=None):
+    def parameter_influence(self, rows=None, *, out=None):
         """Changes of the parameters without each row: a dask array."""
+        check_no_out(out)
         n_params = self.explainer.objective_.n_params
         return self._some(rows, self.each_row(tasks.parameter_influence, width=n_params))
 

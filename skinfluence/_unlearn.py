@@ -19,7 +19,7 @@ from .methods.certificate import certificate_for
 from .methods.rounding import UNIT
 from .methods.stacked import as_design_rows
 from .objectives.design import Design
-from .objectives.without import check_known_without, objective_without
+from .objectives.without import check_known_without, gradient_without
 from .solvers.direct import Direct
 
 # Fitted attributes that hold nothing of single rows, and those that only describe the old fit.
@@ -139,8 +139,8 @@ class Unlearning:
         bound = certificate_for(objective, self.effects_.problem).joint_bound(
             rows, theta - objective.theta
         )
-        rest = objective_without(objective, rows, theta)
-        return _certified(_with_final(self.estimator_, written), rest, bound)
+        gradient = gradient_without(objective, rows, theta)
+        return _certified(_with_final(self.estimator_, written), theta, gradient, bound)
 
     def _unlearn_stages(self, rows):
         """Steps fitted again, and the last one at its optimum on what they hand on."""
@@ -171,7 +171,7 @@ class Unlearning:
         none = np.empty(0, dtype=np.intp)
         bound = certificate_for(rest, problem).joint_bound(none, theta - rest.theta)
         whole = _with_final(self.estimator_, written, dict(zip(chain.names, steps, strict=True)))
-        return _certified(whole, objective_without(rest, none, theta), bound)
+        return _certified(whole, theta, gradient_without(rest, none, theta), bound)
 
 
 def _behind_stages(objective, outputs, keep, rows):
@@ -198,11 +198,9 @@ def _behind_stages(objective, outputs, keep, rows):
     )
 
 
-def _certified(estimator, rest, bound):
-    parts = getattr(rest, "parts", [rest])
-    gradient = np.concatenate([part.gradient(part.theta) for part in parts])
+def _certified(estimator, theta, gradient, bound):
     # the parameters that were bounded are those written, up to the rounding of their difference
-    bound = bound + 2 * UNIT * np.linalg.norm(rest.theta)
+    bound = bound + 2 * UNIT * np.linalg.norm(theta)
     return Unlearned(estimator, float(bound), float(np.linalg.norm(gradient)))
 
 

@@ -8,10 +8,13 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.validation import check_is_fitted
 
 from ._blocks import block_length, blocks
+from ._out import empty
 from ._partitions import refuse_dask
 from ._top import TopInfluences, check_top
 from .methods.first_order import Influence
 from .targets import resolve_target
+
+FEWER = "Use fewer n_components, or a GradientStore, which keeps random projections on disk"
 
 
 class InfluenceEmbedding(TransformerMixin, BaseEstimator):
@@ -105,12 +108,7 @@ class InfluenceEmbedding(TransformerMixin, BaseEstimator):
                 f"solver {type(self.explainer_.solver_).__name__} has no square root of the "
                 "inverse curvature; use 'direct', 'ekfac', 'lanczos', 'diagonal' or 'identity'"
             )
-        effects, n = self.explainer_.effects_, self.explainer_.n_rows_
-        parts = [
-            self._place(effects.gradients.block(rows)) for rows in effects.row_blocks(np.arange(n))
-        ]
-        self.embedding_ = np.concatenate(parts)
-        self._reduce()
+        self._embed()
         self._index = None
         return self
 
@@ -134,11 +132,13 @@ class InfluenceEmbedding(TransformerMixin, BaseEstimator):
         query, y = explainer._check_queries(X, y)
         target = resolve_target(explainer.target, y is not None, X)
         length = query.shape[0] if target.scalar else explainer._query_block(query.shape[0])
-        parts = []
-        for part in blocks(query.shape[0], length):
+        m, width = query.shape[0], self.embedding_.shape[1]
+        out = empty((1 if target.scalar else m, width), np.float64, "queries by dimensions", FEWER)
+        for part in blocks(m, length):
             placed = self._place(explainer._bind(target, query, y, part).pullback())
-            parts.append(placed if self.components_ is None else placed @ self.components_.T)
-        return np.concatenate(parts)
+            placed = placed if self.components_ is None else placed @ self.components_.T
+            out[slice(0, 1) if target.scalar else part] = placed
+        return out
 
     def top_influences(self, X, y=None, *, k=10, by="magnitude"):
         """The training rows that matter most for each query, by a nearest-neighbour search.
@@ -183,28 +183,56 @@ class InfluenceEmbedding(TransformerMixin, BaseEstimator):
         """``R' g`` of each row of ``G``."""
         return np.ascontiguousarray(self.explainer_.solver_.root(G.astype(np.float64).T).T)
 
-    def _reduce(self):
-        """Project onto the leading right singular vectors of the training rows."""
+    def _embed(self):
+        """Place the training rows, projected onto their leading right singular vectors."""
         self.components_, self.explained_ratio_ = None, 1.0
+        n, width = self.explainer_.n_rows_, self._place(self._gradients(np.arange(1))).shape[1]
         if self.n_components is None:
+            self.embedding_ = self._filled((n, width), lambda placed: placed)
             return
-        E = self.embedding_
         if not isinstance(self.n_components, numbers.Integral) or not (
-            1 <= self.n_components <= min(E.shape)
+            1 <= self.n_components <= min(n, width)
         ):
             raise ValueError(
                 f"n_components={self.n_components!r} must be an integer between 1 and "
-                f"{min(E.shape)}, the smaller of rows and dimensions"
+                f"{min(n, width)}, the smaller of rows and dimensions"
             )
-        wide = E.shape[1] > E.shape[0]
-        values, vectors = np.linalg.eigh(E @ E.T if wide else E.T @ E)
-        kept = vectors[:, ::-1][:, : self.n_components]
-        # from the left singular vectors to the right ones, made orthonormal again
-        directions = np.linalg.qr(E.T @ kept)[0] if wide else kept
+        if width > n:
+            E = self._filled((n, width), lambda placed: placed)
+            # from the left singular vectors to the right ones, made orthonormal again
+            directions = np.linalg.qr(E.T @ self._leading(E @ E.T))[0]
+            total, self.embedding_ = np.vdot(E, E), E @ directions
+        else:
+            gram = empty((width, width), np.float64, "dimensions by dimensions", FEWER)
+            gram[:] = 0.0
+            for _, placed in self._placed():
+                gram += placed.T @ placed
+            total, directions = np.trace(gram), self._leading(gram)
+            shape = n, self.n_components
+            self.embedding_ = self._filled(shape, lambda placed: placed @ directions)
         self.components_ = np.ascontiguousarray(directions.T)
-        total = (E**2).sum()
-        self.embedding_ = E @ directions
-        self.explained_ratio_ = float((self.embedding_**2).sum() / total) if total else 1.0
+        self.explained_ratio_ = (
+            float(np.vdot(self.embedding_, self.embedding_) / total) if total else 1.0
+        )
+
+    def _leading(self, matrix):
+        """The leading eigenvectors of a symmetric matrix, as columns."""
+        return np.linalg.eigh(matrix)[1][:, ::-1][:, : self.n_components]
+
+    def _filled(self, shape, of):
+        """``of(placed)`` of every block of training rows, one below the other."""
+        out = empty(shape, np.float64, "training rows by dimensions", FEWER)
+        for rows, placed in self._placed():
+            out[rows] = of(placed)
+        return out
+
+    def _placed(self):
+        """Blocks of training rows and their places."""
+        for rows in self.explainer_.effects_.row_blocks(np.arange(self.explainer_.n_rows_)):
+            yield rows, self._place(self._gradients(rows))
+
+    def _gradients(self, rows):
+        return self.explainer_.effects_.gradients.block(rows)
 
     def _best(self, Q, found, k, by):
         """The best ``k`` of the candidates, by products in double precision."""
@@ -245,7 +273,7 @@ class LargestProducts:
             self._flat = self.faiss.IndexFlatIP(rows.shape[1])
             self._flat.add(np.ascontiguousarray(rows, dtype=np.float32))
             return
-        squares = (rows**2).sum(axis=1)
+        squares = np.einsum("ij,ij->i", rows, rows)
         self._longest = np.sqrt(squares.max())
         rest = np.sqrt(np.maximum(squares.max() - squares, 0.0))
         self._search = NearestNeighbors().fit(np.column_stack([rows, rest]))

@@ -3,15 +3,19 @@
 import numbers
 import sys
 
+import joblib
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils import check_random_state
+from sklearn.utils._metadata_requests import UNUSED
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from ._archive import Archived
 from ._blocks import block_length, blocks
+from ._checks import take_rows
 from ._memorization import Memorization
-from ._partitions import refuse_dask
+from ._out import check_plain, open_sink
+from ._partitions import is_dask, refuse_dask
 from ._top import TopInfluences, TopValues, check_top
 from ._unwrap import check_new_start
 from .perturbed import SCALES, Resampled, check_resampling, perturbed_copies
@@ -88,6 +92,8 @@ class EnsembleExplainer(Memorization, Archived, TransformerMixin, BaseEstimator)
     >>> ensemble.fit(X, y).self_influence().shape
     (442,)
     """
+
+    __metadata_request__transform = {"out": UNUSED}
 
     def __init__(
         self,
@@ -178,19 +184,33 @@ class EnsembleExplainer(Memorization, Archived, TransformerMixin, BaseEstimator)
             for seed in seeds
         ]
 
-    def transform(self, X, y=None):
+    def transform(self, X, y=None, *, out=None):
         """Mean influence of each training row on each query.
 
         Parameters
         ----------
         X : array-like of shape (n_queries, n_features)
         y : array-like of shape (n_queries,), optional
+        out : array of shape (n_queries, n_train) or path, optional
+            Where to write the result, as for :meth:`InfluenceExplainer.transform`.
 
         Returns
         -------
-        ndarray of shape (n_queries, n_train)
+        ndarray of shape (n_queries, n_train), or ``out``
+
+        Raises
+        ------
+        MemoryError
+            If the result is larger than the memory that is free and there is no ``out``.
         """
-        return self._mean(lambda member: np.asarray(member.transform(X, y)))
+        check_is_fitted(self)
+        check_plain(self, out)
+        n, length = self._query_block(X, y)
+        shape = (n if length else 1, self.n_rows_)
+        sink = open_sink(out, shape, np.float64, lambda: self._fingerprint(X, y))
+        for part in sink.parts(length or 1):
+            sink.done(part, self._mean_of_queries(X, y, part if length else None, sink.block(part)))
+        return sink.result()
 
     def top_influences(self, X, y=None, *, k=10, by="magnitude"):
         """The training rows that matter most for each query, by their mean influence.
@@ -209,13 +229,11 @@ class EnsembleExplainer(Memorization, Archived, TransformerMixin, BaseEstimator)
         """
         check_is_fitted(self)
         check_top(k, by, self.n_rows_)
-        parts, n = [], _num_samples(X)
-        scalar = resolve_target(self.explainer.target, y is not None, X).scalar
-        length = n if scalar else block_length(16 * self.n_rows_, share=1 / 8)
-        for part in blocks(n, length):
-            values = self.transform(X[part], None if y is None else y[part])
+        parts, (n, length) = [], self._query_block(X, y)
+        for part in blocks(n, length) if length else [None]:
+            values = np.empty((1 if part is None else part.stop - part.start, self.n_rows_))
             top = TopValues(len(values), k, by)
-            top.update(slice(0, self.n_rows_), values)
+            top.update(slice(0, self.n_rows_), self._mean_of_queries(X, y, part, values))
             parts.append(top.result())
         indices, values = (np.concatenate(piece) for piece in zip(*parts, strict=True))
         return TopInfluences(indices=indices, values=values)
@@ -285,6 +303,31 @@ class EnsembleExplainer(Memorization, Archived, TransformerMixin, BaseEstimator)
     def estimator(self):
         """The estimator of the explainer, which retraining starts from."""
         return self.explainer.estimator
+
+    def _query_block(self, X, y):
+        """How many queries there are, and in a block; none where the target is one of all."""
+        n = _num_samples(X)
+        if n == 0:
+            raise ValueError("X has no rows: there is no query")
+        if resolve_target(self.explainer.target, y is not None, X).scalar:
+            return n, None
+        return n, n if is_dask(X) else block_length(16 * self.n_rows_, share=1 / 4)
+
+    def _mean_of_queries(self, X, y, part, out):
+        """Mean influences on some of the queries (None: all) into ``out`` (b, n_train)."""
+        if part is not None and part.stop - part.start < _num_samples(X):
+            rows = np.arange(part.start, part.stop)
+            X, y = take_rows(X, rows), None if y is None else take_rows(y, rows)
+        out[:] = 0.0
+        for member in self.explainers_:
+            out += np.asarray(member.transform(X, y))
+        out /= len(self.explainers_)
+        return out
+
+    def _fingerprint(self, X, y):
+        """A name of the numbers that ``transform`` gives."""
+        target = resolve_target(self.explainer.target, y is not None, X)
+        return joblib.hash([member._fingerprint(target, X, y) for member in self.explainers_])
 
     def _mean(self, values):
         check_is_fitted(self)

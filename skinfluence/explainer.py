@@ -21,8 +21,8 @@ from ._follow import follow, innermost, is_transformed
 from ._groups import GroupInfluence
 from ._inputs import InputInfluence
 from ._memorization import Memorization
-from ._memory import check_memory
 from ._most_influential import MostInfluentialSet
+from ._out import check_plain, open_sink
 from ._partitions import is_dask
 from ._queries import QueryInfluence
 from ._relative import RelativeInfluence
@@ -308,35 +308,46 @@ class InfluenceExplainer(
         return out
 
     @on_shards
-    def parameter_influence(self, rows=None):
+    def parameter_influence(self, rows=None, *, out=None):
         """Parameters without each row minus fitted parameters.
 
         Parameters
         ----------
         rows : array-like of int, optional
             Which training rows; default all.
+        out : array of shape (n_rows, n_params) or path, optional
+            Where to write the result, as for :meth:`transform`.
 
         Returns
         -------
-        ndarray of shape (n_rows, n_params)
+        ndarray of shape (n_rows, n_params), or ``out``
             In the units of the estimator's attributes; a dataframe with columns named by
             parameter under ``set_output``. ``objective_.parameter_names`` has the names.
+
+        Raises
+        ------
+        MemoryError
+            If the result is larger than the memory that is free and there is no ``out``.
         """
         check_is_fitted(self)
         rows = self._check_rows(np.arange(self.n_rows_) if rows is None else rows)
-        n_params = self.objective_.n_params
-        check_memory(
-            8 * len(rows) * n_params,
-            f"an array of {len(rows)} rows by {n_params} parameters",
-            "Ask for fewer rows at a time",
+        plain = check_plain(self, out)
+        sink = open_sink(
+            out,
+            (len(rows), len(self.objective_.parameter_names)),
+            np.float64,
+            lambda: self._fingerprint("parameters", rows, None),
+            "rows by parameters",
+            "Ask for fewer rows at a time, or use out= with a memmap or the path of a zarr store",
         )
-        parts = [
-            self.objective_.public_parameters(self.effects_.parameters(part))
-            for part in self.effects_.row_blocks(rows)
-        ]
-        values = np.concatenate(parts)
+        for part in sink.parts(self.effects_.block_length()):
+            block = sink.block(part)
+            block[:] = self.objective_.public_parameters(self.effects_.parameters(rows[part]))
+            sink.done(part, block)
+        if plain:
+            return sink.result()
         return self._as_output(
-            values, self.objective_.parameter_names, self.get_feature_names_out()[rows]
+            sink.result(), self.objective_.parameter_names, self.get_feature_names_out()[rows]
         )
 
     @in_memory

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from ._blocks import block_length, blocks
+
 
 class Rows:
     """An ``n × p`` matrix of rows, reached in blocks.
@@ -18,11 +20,18 @@ class Rows:
 
     def dot(self, V, rows=slice(None)):
         """``G[rows] @ V`` for ``V`` of shape ``(p, m)``."""
-        return self.block(rows) @ V
+        return np.concatenate([self.block(part) @ V for _, part in self._pieces(rows)])
 
     def tdot(self, U, rows=slice(None)):
         """``G[rows].T @ U`` for ``U`` of shape ``(b, m)``."""
-        return self.block(rows).T @ U
+        return sum(self.block(part).T @ U[place] for place, part in self._pieces(rows))
+
+    def _pieces(self, rows):
+        """``(positions, rows)`` of blocks that stay in the memory budget; one where none is."""
+        rows = np.arange(self.shape[0])[rows] if isinstance(rows, slice) else np.asarray(rows)
+        length = block_length(16 * self.shape[1], share=1 / 8)
+        for place in blocks(max(1, len(rows)), length):
+            yield place, rows[place]
 
 
 class DenseRows(Rows):

@@ -3,6 +3,7 @@
 import copy
 from dataclasses import replace
 
+import joblib
 import numpy as np
 from sklearn.base import clone, is_classifier
 
@@ -100,6 +101,10 @@ class Resampled:
         out = np.zeros((*values.shape[:-1], self.n_rows_))
         np.add.at(out.T, self.drawn, values.T)
         return out
+
+    def _fingerprint(self, target, X, y):
+        """That of the explainer, and which rows were drawn."""
+        return joblib.hash([self.explainer._fingerprint(target, X, y), self.drawn])
 
     def transform(self, X, y=None):
         """Influences on each query."""

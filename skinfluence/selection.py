@@ -179,10 +179,11 @@ class InfluenceSelector(MetaEstimatorMixin, RowChecks, BaseEstimator):
         train, choosing, checking = self._parts(rng)
         if checking is None:
             return self._without_choice()
-        explainer = self._fit_explainer(self.method, train, self._weights(train))
+        rows = take_rows(self._X, train)
+        explainer = self._fit_explainer(self.method, train, self._weights(train), rows)
         self.values_ = np.full(len(self._y), np.nan)
         self.values_[train] = explainer.dataset_influence(*choosing)
-        base = self._fit_explainer("refit", train, self._weights(train))
+        base = self._fit_explainer("refit", train, self._weights(train), rows)
         chosen, fitted = self._choose(explainer, train, choosing, rng)
         self._judge(base, fitted, choosing, checking, rng)
         return self._settle(train, chosen)
@@ -244,7 +245,7 @@ class InfluenceSelector(MetaEstimatorMixin, RowChecks, BaseEstimator):
     def _weights(self, rows):
         return None if self._weight is None else self._weight[rows]
 
-    def _fit_explainer(self, method, rows, weights):
+    def _fit_explainer(self, method, rows, weights, X=None):
         explainer = InfluenceExplainer(
             self.estimator,
             method=method,
@@ -253,7 +254,8 @@ class InfluenceSelector(MetaEstimatorMixin, RowChecks, BaseEstimator):
             preprocessing=self.preprocessing,
             random_state=self.random_state,
         )
-        return explainer.fit(take_rows(self._X, rows), self._y[rows], weights)
+        X = take_rows(self._X, rows) if X is None else X
+        return explainer.fit(X, self._y[rows], weights)
 
     # -- the choice ------------------------------------------------------------------------
     def _choose(self, explainer, train, choosing, rng):

@@ -4,14 +4,17 @@ import json
 import numbers
 from pathlib import Path
 
+import joblib
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
+from sklearn.utils._metadata_requests import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
 from ._blocks import block_length, blocks
 from ._distributed import check_whole
+from ._out import empty, open_sink
 from ._top import TopInfluences, TopValues, check_top
 from .solvers.damped import (
     GAUSS_NEWTON,
@@ -81,6 +84,8 @@ class GradientStore(BaseEstimator):
     >>> store.top_influences(X[500:510] / 16, y[500:510], k=3).indices.shape
     (10, 3)
     """
+
+    __metadata_request__transform = {"out": UNUSED}
 
     def __init__(
         self,
@@ -186,23 +191,33 @@ class GradientStore(BaseEstimator):
         other._factorise()
         return other
 
-    def transform(self, X, y=None):
+    def transform(self, X, y=None, *, out=None):
         """Influence of each training row on each query.
 
         Parameters
         ----------
         X : array-like of shape (n_queries, n_features)
         y : array-like of shape (n_queries,), optional
+        out : array of shape (n_queries, n_train) or path, optional
+            Where to write the result, as for :meth:`InfluenceExplainer.transform`.
 
         Returns
         -------
-        ndarray of shape (n_queries, n_train), float32
+        ndarray of shape (n_queries, n_train), float32, or ``out``
+
+        Raises
+        ------
+        MemoryError
+            If the result is larger than the memory that is free and there is no ``out``.
         """
-        solved = self._solved_queries(X, y)
-        out = np.empty((len(solved), len(self.gradients_)), np.float32)
-        for rows in self._row_blocks():
-            np.matmul(solved, self.gradients_[rows].T, out=out[:, rows])
-        return out
+        solved, n = self._solved_queries(X, y), len(self.gradients_)
+        sink = open_sink(out, (len(solved), n), np.float32, lambda: self._fingerprint(X, y))
+        for part in sink.parts(len(solved)):
+            block = sink.block(part)
+            for rows in self._row_blocks():
+                np.matmul(solved[part], self.gradients_[rows].T, out=block[:, rows])
+            sink.done(part, block)
+        return sink.result()
 
     def top_influences(self, X, y=None, *, k=10, by="magnitude"):
         """The training rows that matter most for each query, in one pass over the store.
@@ -228,6 +243,11 @@ class GradientStore(BaseEstimator):
         return TopInfluences(indices=indices, values=values)
 
     # -- inside ----------------------------------------------------------------------------
+    def _fingerprint(self, X, y):
+        """A name of the numbers that ``transform`` gives."""
+        options = self.get_params() | {"folder": None, "damping": self.damping_}
+        return joblib.hash([options, self._kernel, self.explainer_._fingerprint("store", X, y)])
+
     def _projected_curvature(self, product):
         """``P'CP``, some columns at a time."""
         projection, k = self._projection, self.n_components_
@@ -252,7 +272,8 @@ class GradientStore(BaseEstimator):
     def _project_rows(self, gradients):
         shape = (gradients.shape[0], self.n_components_)
         if self.folder is None:
-            out = np.empty(shape, np.float32)
+            instead = "Pass folder=, where they are kept on disk, or fewer n_components"
+            out = empty(shape, np.float32, "training rows by dimensions", instead)
         else:
             Path(self.folder).mkdir(parents=True, exist_ok=True)
             path = Path(self.folder) / "gradients.npy"

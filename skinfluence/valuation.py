@@ -9,6 +9,7 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.validation import check_consistent_length
 
+from ._bits import BitRows
 from ._blocks import block_length, blocks
 from ._partitions import refuse_dask
 from ._unwrap import transform, unwrap
@@ -145,42 +146,55 @@ def _monte_carlo(explainer, y, X_val, y_val, n_samples, random_state):
     if not isinstance(n_samples, numbers.Integral) or n_samples < 2:
         raise ValueError(f"n_samples={n_samples!r} must be an integer of at least 2")
     members = _subsets(explainer, y, n_samples, check_random_state(random_state))
-    left_out = [np.flatnonzero(~row) for row in members]
     costs = np.zeros(n_samples)
-    some = np.array([k for k, rows in enumerate(left_out) if len(rows)], dtype=np.intp)
-    for part in blocks(len(some), LARGEST_BATCH):
-        groups = [left_out[k] for k in some[part]]
-        costs[some[part]] = explainer.group_influence(groups, X_val, y_val).mean(axis=0)
+    # a batch of subsets names a row about so often as half its subsets
+    length = min(LARGEST_BATCH, block_length(8 * len(y), share=1 / 8))
+    for part in blocks(n_samples, length):
+        left_out = [np.flatnonzero(~members[k]) for k in range(part.start, part.stop)]
+        some = [k for k, rows in enumerate(left_out) if len(rows)]
+        if some:
+            groups = [left_out[k] for k in some]
+            changes = explainer.group_influence(groups, X_val, y_val)
+            costs[part.start + np.array(some)] = changes.mean(axis=0)
     return _reuse(members, costs)
 
 
 def _reuse(members, costs):
     """Mean cost of the subsets without each row minus that of those with it."""
-    inside = members.sum(axis=0)
-    outside = len(members) - inside
-    if min(inside.min(), outside.min()) < 2:
-        raise ValueError(
-            f"n_samples={len(members)}: some row lies in, or outside of, fewer than two of the "
-            "subsets; draw more"
-        )
-    value, variance = np.zeros(members.shape[1]), np.zeros(members.shape[1])
-    for mask, count, sign in ((members, inside, -1), (~members, outside, 1)):
+    B, n = members.shape
+    value, variance = np.empty(n), np.empty(n)
+    length = block_length(32 * B, share=1 / 8, smallest=8) // 8 * 8
+    for part in blocks(n, length):
+        value[part], variance[part] = _reused(members.columns(part), costs)
+    return Bunch(value=value, standard_error=np.sqrt(variance))
+
+
+def _reused(inside, costs):
+    """Values and variances of some rows: ``inside`` (n_samples, b) is 1 where they are drawn."""
+    value, variance = np.zeros(inside.shape[1]), np.zeros(inside.shape[1])
+    for mask, sign in ((inside, -1), (1 - inside, 1)):
+        count = mask.sum(axis=0)
+        if count.min() < 2:
+            raise ValueError(
+                f"n_samples={len(costs)}: some row lies in, or outside of, fewer than two of the "
+                "subsets; draw more"
+            )
         mean = costs @ mask / count
         spread = (costs**2) @ mask / count - mean**2
         value += sign * mean
         variance += np.maximum(spread, 0.0) / (count - 1)
-    return Bunch(value=value, standard_error=np.sqrt(variance))
+    return value, variance
 
 
 def _subsets(explainer, y, n_samples, rng):
-    """Random halves in which a model can be fitted: (n_samples, n_train) of bool."""
+    """Random halves in which a model can be fitted: BitRows of shape (n_samples, n_train)."""
     smallest = getattr(explainer.objective_, "n_neighbors", 1)
     labels = explainer.objective_.head.classes is not None
     codes = np.unique(y, return_inverse=True)[1] if labels else np.zeros(len(y), dtype=np.intp)
     weights = getattr(explainer.objective_, "weights", np.ones(len(y)))
     present = np.asarray(weights).reshape(-1)[: len(y)] > 0
     n_classes = len(np.unique(codes[present]))
-    out = np.empty((n_samples, len(y)), dtype=bool)
+    out = BitRows(n_samples, len(y))
     for k in range(n_samples):
         for _ in range(1000):
             draw = rng.random_sample(len(y)) < 0.5

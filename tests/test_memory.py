@@ -1,6 +1,7 @@
 """Memory: results into given stores, refusals, the working-memory option."""
 
 import signal
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,7 +13,16 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import scale
 
 import skinfluence
-from skinfluence import InfluenceExplainer, _blocks, _memory, _out
+from skinfluence import (
+    EnsembleExplainer,
+    GradientStore,
+    InfluenceEmbedding,
+    InfluenceExplainer,
+    _blocks,
+    _memory,
+    _out,
+)
+from skinfluence.inference import InfinitesimalJackknife
 
 X, y = load_breast_cancer(return_X_y=True)
 X = scale(X)
@@ -48,6 +58,58 @@ def test_out(kind, method, dtype, tmp_path):
     assert_array_equal(np.asarray(result[:]), expected)
     if kind != "path":
         assert result is out
+
+
+def ensemble():
+    explainer = InfluenceExplainer(LogisticRegression(), method="influence")
+    estimators = [LogisticRegression(C=0.1), LogisticRegression()]
+    return EnsembleExplainer(explainer, estimators=estimators).fit(X[:300], y[:300])
+
+
+OTHERS = {
+    "parameter_influence": lambda: partial(fit().parameter_influence, np.arange(7, 200)),
+    "relative_influence": lambda: partial(fit("influence").relative_influence, *queries()),
+    "ensemble": lambda: partial(ensemble().transform, *queries()),
+    "store": lambda: partial(
+        GradientStore(n_components=9).fit(fit("influence")).transform, *queries()
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ["memmap", "zarr", "path"])
+@pytest.mark.parametrize("name", OTHERS)
+def test_out_of_others(name, kind, tmp_path):
+    call = OTHERS[name]()
+    expected = call()
+    out = {
+        "memmap": lambda: np.memmap(tmp_path / "m", expected.dtype, "w+", shape=expected.shape),
+        "zarr": lambda: zarr.create_array(
+            tmp_path / "z", shape=expected.shape, chunks=(7, 5), dtype=expected.dtype
+        ),
+        "path": lambda: tmp_path / "p.zarr",
+    }[kind]()
+    with skinfluence.config_context(working_memory=0.1):  # several blocks
+        result = call(out=out)
+    assert_allclose(np.asarray(result[:]), expected, rtol=1e-5, atol=1e-7)
+    if kind == "path":
+        assert_array_equal(call(out=out)[:], result[:])
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_store_of_others_is_refused(name, tmp_path):
+    OTHERS[name]()(out=tmp_path / "s.zarr")
+    other = {
+        "parameter_influence": lambda: partial(fit().parameter_influence, np.arange(193)),
+        "relative_influence": lambda: partial(
+            fit("influence").relative_influence, *queries(), norm="parameters"
+        ),
+        "ensemble": lambda: partial(ensemble().transform, X[300:340] + 1, y[300:340]),
+        "store": lambda: partial(
+            GradientStore(n_components=5).fit(fit("influence")).transform, *queries()
+        ),
+    }[name]()
+    with pytest.raises(ValueError, match="another fit, method or set of queries"):
+        other(out=tmp_path / "s.zarr")
 
 
 def test_out_of_another_dtype():
@@ -143,6 +205,45 @@ def test_results_beyond_the_memory_are_refused(monkeypatch):
         explainer.parameter_influence()
     assert explainer.transform(*queries(), out=np.empty((40, 300))).shape == (40, 300)
     assert explainer.top_influences(*queries()).indices.shape == (40, 10)
+
+
+REFUSED = {
+    "relative_influence": (lambda e: e.relative_influence(*queries()), "40 queries by 300"),
+    "group_influence": (
+        lambda e: e.group_influence(np.arange(300) // 2, *queries()),
+        "40 queries by 150 groups.*fewer queries or groups",
+    ),
+    "feature_influence": (
+        lambda e: e.feature_influence(np.arange(40), *queries()),
+        "40 queries by 40 training rows by 30 features",
+    ),
+    "transform_rows": (
+        lambda e: e.transform_rows(np.arange(300), 2.0, *queries()),
+        "40 queries by 300 training rows.*fewer queries or training rows",
+    ),
+    "ensemble": (lambda e: ensemble().transform(*queries()), "40 queries by 300.*out="),
+    "store": (
+        lambda e: GradientStore(n_components=50).fit(e),
+        "300 training rows by 31 dimensions.*folder=",
+    ),
+    "embedding": (
+        lambda e: InfluenceEmbedding(e).fit(X[:300], y[:300]),
+        "300 training rows by 31 dimensions.*n_components",
+    ),
+    "bootstrap": (
+        lambda e: InfinitesimalJackknife(LogisticRegression()).fit(X[:300], y[:300]).bootstrap(200),
+        "200 replicates by 31 parameters.*fewer replicates",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_other_results_beyond_the_memory_are_refused(name, monkeypatch):
+    call, match = REFUSED[name]
+    explainer = fit("influence")
+    little_memory(monkeypatch, 25_000)  # the Hessian and its factor fit
+    with pytest.raises(MemoryError, match=match):
+        call(explainer)
 
 
 @pytest.mark.parametrize("n", [20, 300])

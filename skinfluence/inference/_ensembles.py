@@ -10,6 +10,7 @@ from sklearn.ensemble import (
 )
 from sklearn.ensemble._forest import BaseForest
 
+from .._blocks import block_length, blocks
 from .._partitions import refuse_dask
 
 ENSEMBLES = (BaggingClassifier, BaggingRegressor, RandomForestClassifier, RandomForestRegressor)
@@ -63,31 +64,51 @@ def bagging_variance(ensemble, X, n_rows, *, corrected=True):
         )
     if len(ensemble.estimators_) < 2:
         raise ValueError("the variance over members needs at least two of them")
-    counts = np.array(
-        [np.bincount(drawn, minlength=n_rows) for drawn in ensemble.estimators_samples_],
-        dtype=np.float64,
-    )
-    if counts.shape[1] > n_rows:
-        raise ValueError(f"n_rows={n_rows}, but the ensemble drew rows up to {counts.shape[1]}")
-    counts -= counts.mean(axis=0)
-    members = _members(ensemble, X)
-    members -= members.mean(axis=0)
-    B = len(members)
-    covariance = counts.T @ members.reshape(B, -1) / B
-    variance = (covariance**2).sum(axis=0)
+    counts = _counts(ensemble, n_rows)
+    B = len(counts)
+    if isinstance(ensemble, BaseForest):
+        X = ensemble._validate_X_predict(X)
+    else:
+        X = np.asarray(X)
+    width = len(ensemble.classes_) if is_classifier(ensemble) else 1
+    parts = blocks(X.shape[0], block_length(24 * B * width, share=1 / 8))
+    found = [_variance(counts, _members(ensemble, X[part]), corrected) for part in parts]
+    return np.concatenate(found)
+
+
+def _counts(ensemble, n_rows):
+    """How often each member drew each row, (B, n_rows)."""
+    counts = np.empty((len(ensemble.estimators_), n_rows), np.uint16)
+    for b, drawn in enumerate(ensemble.estimators_samples_):
+        found = np.bincount(drawn, minlength=n_rows)
+        if len(found) > n_rows:
+            raise ValueError(f"n_rows={n_rows}, but the ensemble drew rows up to {len(found)}")
+        counts[b] = found
+    return counts
+
+
+def _variance(counts, members, corrected):
+    """Over training sets, of what the members predict (B, m) or (B, m, n_classes)."""
+    members = members - members.mean(axis=0)
+    B, n_rows = counts.shape
+    flat = members.reshape(B, -1)
+    variance, spread = np.zeros(flat.shape[1]), 0.0
+    for rows in blocks(n_rows, block_length(8 * (2 * B + 2 * flat.shape[1]), share=1 / 8)):
+        drawn = counts[:, rows] - counts[:, rows].mean(axis=0)
+        covariance = drawn.T @ flat / B
+        variance += np.einsum("ij,ij->j", covariance, covariance)
+        spread += np.vdot(drawn, drawn)
     if corrected:
-        spread = (members.reshape(B, -1) ** 2).mean(axis=0)
-        variance = np.maximum(variance - (counts**2).mean() * n_rows / B * spread, 0.0)
+        bias = spread / counts.size * n_rows / B * (flat**2).mean(axis=0)
+        variance = np.maximum(variance - bias, 0.0)
     return variance.reshape(members.shape[1:])
 
 
 def _members(ensemble, X):
     """Predictions of the members: (B, m) or (B, m, n_classes)."""
     if isinstance(ensemble, BaseForest):
-        X = ensemble._validate_X_predict(X)
         parts = [(member, X) for member in ensemble.estimators_]
     else:
-        X = np.asarray(X)
         columns = ensemble.estimators_features_
         parts = [
             (member, X[:, used]) for member, used in zip(ensemble.estimators_, columns, strict=True)

@@ -29,12 +29,16 @@ class Expansion:
         """``θ'`` along rows of ``delta``, (b, n): shape (b, n_params)."""
         return -self.solver.solve(self.gradients.tdot(np.asarray(delta, np.float64).T)).T
 
-    def rows(self):
-        """``dθ̂/dw_i`` for every row, in blocks: yields ``(slice, (b, n_params))``."""
+    def rows(self, index=None):
+        """``dθ̂/dw_i`` for every row, or for those of ``index`` in their order.
+
+        In blocks: yields ``(rows, (b, n_params))``.
+        """
         n, p = self.gradients.shape
-        for part in blocks(n, block_length(24 * p, share=1 / 8)):
-            released = self.gradients.block(part).astype(np.float64)
-            yield part, -self.solver.solve(released.T).T
+        for part in blocks(n if index is None else len(index), block_length(24 * p, share=1 / 8)):
+            rows = part if index is None else index[part]
+            released = self.gradients.block(rows).astype(np.float64)
+            yield rows, -self.solver.solve(released.T).T
 
     def second(self, delta, first):
         """``θ''`` along rows of ``delta`` with ``first`` their ``θ'``."""

@@ -26,8 +26,11 @@ class LeftOutRows:
 
     def at(self, queries):
         """Predictions at queries without each row, (m, n)."""
-        changes = self.effects.outputs(queries, self.rows)
-        return _predicted(self.objective, queries, changes)
+        out = np.empty((len(queries), len(self.rows)))
+        for part in self.effects.row_blocks(self.rows, len(queries)):
+            changes = self.effects.outputs(queries, part)
+            out[:, part] = _predicted(self.objective, queries, changes)
+        return out
 
 
 class LeftOutBags:
@@ -36,31 +39,40 @@ class LeftOutBags:
     Parameters
     ----------
     objective : Objective
-    counts : ndarray of shape (n_replicates, n)
-        How often each row is in each replicate.
+    absent : BitRows of shape (n_replicates, n)
+        Whether each row is left out of each replicate.
     moves : ndarray of shape (n_replicates, n_params)
         Parameters of the replicates minus fitted ones.
     """
 
-    def __init__(self, objective, counts, moves):
+    def __init__(self, objective, absent, moves):
         self.objective, self.moves, self.width = objective, moves, len(moves)
-        without = (counts == 0).T.astype(np.float64)
-        number = without.sum(axis=1)
-        if not number.all():
+        self.absent, n = absent, objective.n_rows
+        self.own, self._number = np.empty(n), np.empty(n)
+        for part in self._parts():
+            outside = absent.columns(part)
+            self._number[part] = outside.sum(axis=0)
+            queries = objective.training_queries(np.arange(part.start, part.stop))
+            bags = _predicted(objective, queries, queries.changes(moves))
+            self.own[part] = np.einsum("ib,bi->i", bags, outside)
+        if not self._number.all():
             raise ValueError(
-                f"row {int(np.argmin(number))} is in each of the {len(moves)} bootstrap "
+                f"row {int(np.argmin(self._number))} is in each of the {len(moves)} bootstrap "
                 "replicates; draw more"
             )
-        self.shares = without / number[:, None]
-        self.own = np.empty(len(without))
-        for part in blocks(len(without), block_length(16 * len(moves), share=1 / 8)):
-            queries = objective.training_queries(part)
-            bags = _predicted(objective, queries, queries.changes(moves))
-            self.own[part] = np.einsum("ib,ib->i", bags, self.shares[part])
+        self.own /= self._number
 
     def at(self, queries):
         """Mean predictions at queries without each row, (m, n)."""
-        return _predicted(self.objective, queries, queries.changes(self.moves)) @ self.shares.T
+        bags = _predicted(self.objective, queries, queries.changes(self.moves))
+        out = np.empty((len(bags), len(self.own)))
+        for part in self._parts():
+            out[:, part] = bags @ self.absent.columns(part) / self._number[part]
+        return out
+
+    def _parts(self):
+        length = block_length(32 * len(self.moves), share=1 / 8, smallest=8)
+        return blocks(len(self.own), length // 8 * 8)
 
 
 def _predicted(objective, queries, changes):

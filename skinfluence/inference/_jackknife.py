@@ -11,6 +11,7 @@ from .._checks import RowChecks
 from .._distributed import check_whole
 from .._effects import as_rows, check_steps
 from .._follow import check_preprocessing, follow, problem_for
+from .._out import empty
 from .._partitions import is_dask
 from .._unwrap import fit_estimator, unwrap
 from ..objectives import objective_for
@@ -284,8 +285,15 @@ class InfinitesimalJackknife(Predictions, RowChecks, MetaEstimatorMixin, BaseEst
         """
         objective = self._with_parameters()
         check_whole(self, "bootstrap")
-        moves = np.concatenate([block for _, block in self._replicates(n_replicates)])
-        return objective.public_parameters(objective.theta + moves)
+        out = empty(
+            (n_replicates, len(objective.parameter_names)),
+            np.float64,
+            "replicates by parameters",
+            "Draw fewer replicates at a time",
+        )
+        for part, _, moves in self._replicates(n_replicates):
+            out[part] = objective.public_parameters(objective.theta + moves)
+        return out
 
     # -- inside ----------------------------------------------------------------------------
     def _with_parameters(self):
@@ -298,20 +306,25 @@ class InfinitesimalJackknife(Predictions, RowChecks, MetaEstimatorMixin, BaseEst
         return self.objective_
 
     def _unit_derivatives(self):
-        """Derivatives with respect to the weight of each row or cluster, blocks or one array."""
+        """Derivatives with respect to the weight of each row or cluster, in blocks."""
         if self._clusters is None:
             for _, block in self._expansion.rows():
                 yield block
             return
-        sums = np.zeros((self._clusters.max() + 1, self.objective_.n_params))
-        for part, block in self._expansion.rows():
-            np.add.at(sums, self._clusters[part], block)
-        yield sums
+        p = self.objective_.n_params
+        order = np.argsort(self._clusters, kind="stable")
+        starts = np.append(0, np.cumsum(np.bincount(self._clusters)))
+        for part in blocks(len(starts) - 1, block_length(8 * p, share=1 / 8)):
+            sums = np.zeros((part.stop - part.start, p))
+            for rows, block in self._expansion.rows(order[starts[part.start] : starts[part.stop]]):
+                np.add.at(sums, self._clusters[rows] - part.start, block)
+            yield sums
 
     def _inner_covariance(self):
         if self._covariance is None:
             p = self.objective_.n_params
-            total = np.zeros((p, p))
+            total = empty((p, p), np.float64, "parameters by parameters", "Use fewer columns")
+            total[:] = 0.0
             for block in self._unit_derivatives():
                 total += block.T @ block
             self._covariance = total
@@ -329,7 +342,7 @@ class InfinitesimalJackknife(Predictions, RowChecks, MetaEstimatorMixin, BaseEst
         return out
 
     def _replicates(self, n_replicates):
-        """Bootstrap samples: yields how often they hold each row, and :meth:`_moves`."""
+        """Bootstrap samples in blocks: which, how often they hold each row, :meth:`_moves`."""
         n_rows = self.objective_.n_rows
         random = check_random_state(self.random_state)
         n_units = n_rows if self._clusters is None else self._clusters.max() + 1
@@ -338,7 +351,7 @@ class InfinitesimalJackknife(Predictions, RowChecks, MetaEstimatorMixin, BaseEst
             size = part.stop - part.start
             counts = random.multinomial(n_units, np.full(n_units, 1 / n_units), size)
             counts = counts if self._clusters is None else counts[:, self._clusters]
-            yield counts, self._moves(counts * fitted)
+            yield part, counts, self._moves(counts * fitted)
 
     def _relative(self, weights):
         if self._weight is None:

@@ -5,6 +5,7 @@ from sklearn.base import is_classifier, is_regressor
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from .._bits import BitRows
 from .._blocks import block_length, blocks
 from .._distributed import check_whole
 from .._effects import bind, most_accurate, query_rows
@@ -46,12 +47,9 @@ class Predictions:
         rows = query_rows(self.objective_, self._steps, X)
         if self._ensemble is not None:
             return prediction, np.sqrt(bagging_variance(self._ensemble, rows, len(self._y)))
-        queries, head = self.objective_.queries(rows), self.objective_.head
-        slopes = [
-            head.decision_gradient(queries.outputs, np.full(len(queries), k))
-            for k in range(1 if prediction.ndim == 1 else prediction.shape[1])
-        ]
-        return prediction, self._deviation(queries, slopes).reshape(prediction.shape)
+        n_outputs = 1 if prediction.ndim == 1 else prediction.shape[1]
+        found = self._deviation(rows, self.objective_.head.decision_gradient, n_outputs)
+        return prediction, found.reshape(prediction.shape)
 
     @available_if(_has("predict_proba"))
     def predict_proba(self, X, return_std=False):
@@ -74,12 +72,8 @@ class Predictions:
         rows = query_rows(self.objective_, self._steps, X)
         if self._ensemble is not None:
             return proba, np.sqrt(bagging_variance(self._ensemble, rows, len(self._y)))
-        queries, head = self.objective_.queries(rows), self.objective_.head
-        slopes = [
-            head.proba_gradient(queries.outputs, np.full(len(queries), k))
-            for k in range(len(self.classes_))
-        ]
-        return proba, self._deviation(queries, slopes)
+        head = self.objective_.head
+        return proba, self._deviation(rows, head.proba_gradient, len(self.classes_))
 
     @available_if(_has("predict_log_proba"))
     def predict_log_proba(self, X):
@@ -151,21 +145,28 @@ class Predictions:
         if n_replicates is not None:
             if approximation != "auto":
                 raise ValueError("approximation is for leave-one-out fits: n_replicates has none")
-            counts, moves = zip(*self._replicates(n_replicates), strict=True)
-            return LeftOutBags(objective, np.concatenate(counts), np.concatenate(moves))
+            moves = np.empty((n_replicates, objective.n_params))
+            absent = BitRows(n_replicates, objective.n_rows)
+            for part, counts, moved in self._replicates(n_replicates):
+                absent[part], moves[part] = counts == 0, moved
+            return LeftOutBags(objective, absent, moves)
         method = most_accurate(objective) if approximation == "auto" else approximation
         return LeftOutRows(objective, bind(method, "auto", self._problem)[2])
 
-    def _deviation(self, queries, slopes):
-        """Standard errors of quantities with the given slopes in the outputs: (m, n_slopes)."""
+    def _deviation(self, rows, gradient, n_quantities):
+        """Standard errors of quantities with ``gradient(Z, index)`` in the outputs, (m, n)."""
+        objective = self.objective_
         values, vectors = np.linalg.eigh(self._inner_covariance())
         root = (vectors * np.sqrt(np.maximum(values, 0))).T
-        variance = np.zeros((len(queries), len(slopes)))
-        per_direction = 8 * len(queries) * self.objective_.n_outputs
-        for part in blocks(len(root), block_length(per_direction, share=1 / 8)):
-            moved = queries.changes(root[part]).astype(np.float64)
-            for k, slope in enumerate(slopes):
-                variance[:, k] += (np.einsum("mbk,mk->mb", moved, slope) ** 2).sum(axis=1)
+        variance = np.empty((rows.shape[0], n_quantities))
+        per_query = 8 * (3 * len(root) * objective.n_outputs + 2 * objective.n_params)
+        for part in blocks(len(variance), block_length(per_query, share=1 / 8)):
+            queries = objective.queries(rows[part])
+            moved = queries.changes(root).astype(np.float64, copy=False)
+            for k in range(n_quantities):
+                slope = gradient(queries.outputs, np.full(len(queries), k))
+                along = np.einsum("mbk,mk->mb", moved, slope)
+                variance[part, k] = np.einsum("mb,mb->m", along, along)
         return np.sqrt(variance)
 
 

@@ -151,7 +151,10 @@ class Effects:
 
     def row_blocks(self, rows, n_queries=1):
         """Pieces of ``rows`` such that one piece's arrays stay in the memory budget."""
+        return index_blocks(np.asarray(rows), self.block_length(n_queries))
+
+    def block_length(self, n_queries=1):
+        """Rows in one such piece."""
         objective = self.objective
         per_row = 8 * (2 * objective.n_params + 2 * n_queries * objective.n_outputs)
-        length = block_length(per_row, self.problem.batch_size, share=1 / 8)
-        return index_blocks(np.asarray(rows), length)
+        return block_length(per_row, self.problem.batch_size, share=1 / 8)

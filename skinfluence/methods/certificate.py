@@ -19,7 +19,7 @@ from functools import singledispatch
 import numpy as np
 from scipy.linalg import eigh
 
-from .._blocks import blocks, map_threads
+from .._blocks import block_length, blocks, map_threads
 from ..objectives.composite import IndependentOutputs
 from ..objectives.linear import LinearObjective
 from ..solvers.direct import Direct
@@ -87,7 +87,7 @@ class LinearCertificate:
         objective = self.objective
         reach = np.empty(objective.n_rows)
         self.own = np.empty(objective.n_rows)
-        for piece in blocks(objective.n_rows, 4096):
+        for piece in _leverage_blocks(objective, objective.n_rows):
             rows = np.arange(piece.start, piece.stop)
             reach[piece] = _pair_leverage(self.without.leverages(rows))
             self.own[piece] = objective.output_leverages(self.solver, rows)
@@ -343,8 +343,14 @@ def _reach_at(objective, factor, block, present):
     rows = np.flatnonzero(present)
     return max(
         float(_pair_leverage(objective.leverage_blocks(Factored, rows[part])).max())
-        for part in blocks(len(rows), 4096)
+        for part in _leverage_blocks(objective, len(rows))
     )
+
+
+def _leverage_blocks(objective, n_rows):
+    """Slices of rows whose leverage blocks, and what makes them, fit the memory budget."""
+    per_row = 24 * (objective.n_params + objective.n_outputs**2)
+    return blocks(n_rows, min(4096, block_length(per_row, share=1 / 8)))
 
 
 def provable(objective, solver):

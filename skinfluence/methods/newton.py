@@ -168,8 +168,7 @@ class LinearNewtonEffects(Effects):
         out = rho[:, None] * objective.penalty_product(delta) + self.damping * delta
         for group, block in enumerate(self._group_blocks()):
             product = join_outputs(
-                block.rows.tdot(block.rows.dot(split_outputs(delta.T, block.repeats))),
-                block.repeats,
+                block.rows.gram_product(split_outputs(delta.T, block.repeats)), block.repeats
             ).T
             out += phi[:, [group]] * product
         moved = np.einsum("ikj,ij->ik", delta.reshape(len(x), objective.n_outputs, -1), x)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .._blocks import blocks
+from .._blocks import block_length, blocks
 
 UNIT = np.finfo(np.float64).eps / 2
 BLOCK = 64
@@ -51,7 +51,8 @@ def _outputs_error(objective):
     d = objective.d
     size = np.empty(objective.n_rows)
     coef = np.abs(objective.coef)
-    for piece in blocks(objective.n_rows, 4096):
+    length = min(4096, block_length(32 * objective.n_params, share=1 / 8))
+    for piece in blocks(objective.n_rows, length):
         x = np.abs(objective.design.block(piece, np.float64))
         # a row of a softmax's curvature has absolute values that add up to twice its diagonal
         own = np.einsum("ikk->ik", objective.curvature_matrices(piece)).max(axis=1)

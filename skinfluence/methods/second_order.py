@@ -117,7 +117,7 @@ class LinearSecondOrderEffects(Effects):
         """Two solves a group."""
         objective = self.objective
         self._check_identified(groups)
-        per_group = 8 * objective.n_rows * (4 + objective.n_outputs) * objective.n_outputs
+        per_group = 8 * objective.n_rows * 5 * objective.n_outputs
         pieces = blocks(len(groups), block_length(per_group, share=1 / 8))
         return np.concatenate([self._expand(groups[piece]) for piece in pieces])
 
@@ -187,11 +187,24 @@ class LinearSecondOrderEffects(Effects):
         objective = self.objective
         if objective.loss.scalar:
             return objective.curvatures[:, None, None] * moved
-        return moved @ objective.curvature_matrices(slice(None))
+        out = np.empty(moved.shape)
+        for rows in self._rows(moved):
+            out[rows] = moved[rows] @ objective.curvature_matrices(rows)
+        return out
 
     def _third(self, moved):
         """``w_i ∇³ℓ_i[dz_i, dz_i]``, shape (n, g, K)."""
         objective = self.objective
-        Z, y = objective.outputs[:, None], np.expand_dims(objective.y, 1)
-        V = moved[..., :, None] * moved[..., None, :]
-        return objective.weights[:, None, None] * objective.loss.third_product(Z, y, V)
+        out = np.empty(moved.shape)
+        for rows in self._rows(moved):
+            Z, y = objective.outputs[rows, None], np.expand_dims(objective.y[rows], 1)
+            V = moved[rows, :, :, None] * moved[rows, :, None, :]
+            third = objective.loss.third_product(Z, y, V)
+            out[rows] = objective.weights[rows, None, None] * third
+        return out
+
+    @staticmethod
+    def _rows(moved):
+        """Slices of rows whose pairs of outputs fit the memory budget."""
+        n, g, K = moved.shape
+        return blocks(n, block_length(24 * g * K * K, share=1 / 8))

@@ -9,6 +9,7 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline
+from sklearn.utils import assert_all_finite
 
 from .._unwrap import fit_estimator, weight_name
 
@@ -55,6 +56,14 @@ def take(X, rows):
 def is_plain(X):
     """Whether ``X`` holds numbers only, none of them missing."""
     if sparse.issparse(X):
-        return bool(np.isfinite(X.data).all())
+        return _is_finite(X.data)
     X = np.asarray(X)
-    return X.dtype.kind in "fiub" and bool(np.isfinite(X).all())
+    return X.dtype.kind in "fiub" and _is_finite(X)
+
+
+def _is_finite(X):
+    try:
+        assert_all_finite(X)  # holds no table of booleans
+    except ValueError:
+        return False
+    return True

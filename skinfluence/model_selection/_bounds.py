@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from .._blocks import block_length, index_blocks
 from ..methods.certificate import certificate_for
 
 
@@ -38,4 +39,7 @@ def _row_bounds(model):
 def _lengths(objective, rows):
     """Norms of rows, intercept included: by how much a unit of the parameters moves an output."""
     design = getattr(objective, "parts", [objective])[0].design
-    return np.linalg.norm(design.block(rows, np.float64), axis=1)
+    parts = index_blocks(rows, block_length(16 * design.shape[1], share=1 / 8))
+    return np.concatenate(
+        [np.linalg.norm(design.block(part, np.float64), axis=1) for part in parts]
+    )

@@ -10,7 +10,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
 from sklearn.utils.metadata_routing import process_routing
 
-from .._blocks import block_length, blocks
+from .._blocks import block_length, blocks, index_blocks
 from .._effects import as_rows, bind, most_accurate, query_rows
 from .._follow import check_preprocessing, follow, problem_for
 from .._unwrap import unwrap, weight_name
@@ -129,8 +129,10 @@ class FoldModel:
     def fold_outputs(self, folds):
         """Outputs of every row without its fold: (n_rows, n_outputs)."""
         out = np.empty((self.n_rows, self.objective.n_outputs))
+        width = self.objective.n_params + self.objective.n_outputs
         for move, (_, test) in zip(self.moves(folds.removed), folds.splits, strict=True):
-            out[test] = self.outputs(self.training_queries(test), move)
+            for rows in index_blocks(test, block_length(24 * width, share=1 / 8)):
+                out[rows] = self.outputs(self.training_queries(rows), move)
         return out
 
     def moves(self, groups):

@@ -8,6 +8,7 @@ from functools import singledispatch
 
 import numpy as np
 
+from .._blocks import block_length, blocks
 from ..solvers.direct import Direct
 from ..solvers.factor import solve_repeated
 from .composite import IndependentOutputs
@@ -115,8 +116,20 @@ class LinearBehind(Behind):
         inner = self.inner
         if inner.loss.scalar:
             return U * inner.curvatures[:, None]
-        matrices = inner.loss.curvature_matrix(inner.outputs, inner.y)
-        return np.einsum("ikc,ic->ik", matrices, U) * inner.weights[:, None]
+        out = np.empty(U.shape)
+        for rows in blocks(len(U), block_length(24 * inner.n_outputs**2, share=1 / 8)):
+            out[rows] = np.einsum("ikc,ic->ik", inner.curvature_matrices(rows), U[rows])
+        return out
+
+    def curved_unit(self, k, rows):
+        """``S_i e_k`` of some rows: (b, K)."""
+        inner = self.inner
+        if not inner.loss.scalar:
+            column = inner.loss.curvature_column(inner.outputs[rows], inner.y[rows], k)
+            return column * inner.weights[rows][:, None]
+        out = np.zeros(inner.outputs[rows].shape)
+        out[:, k] = inner.curvatures[rows]
+        return out
 
     def predict(self, theta, rows):
         """One product."""
@@ -183,8 +196,7 @@ class HuberBehind(Behind):
         super().__init__(inner)
         self.place = inner.n_features
         self.weights = inner.theta[None, : self.place]
-        ratio = inner.curvature_design.block(slice(None), np.float64)[:, self.place]
-        self.ratio = ratio
+        self.ratio = inner.curvature_design.column
 
     def pull_rows(self, C):
         """The scale does not depend on the row."""

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import sparse
 
-from .._blocks import blocks, map_threads, n_threads, one_blas_thread
+from .._blocks import block_length, blocks, map_threads, n_threads, one_blas_thread
 from .._tensors import tensor_of
 
 # Entries of a design below which one thread is faster than starting two.
@@ -60,16 +60,21 @@ class Design:
         """Rows of a dense float64 block that stays in a core's cache."""
         return max(256, 2**20 // (8 * self.shape[1]))
 
+    def _blocks(self):
+        """Slices of rows that are made float64 together."""
+        if not self.sparse:
+            return blocks(self.shape[0], self.block_length())
+        per_row = 24 * (self.X.nnz // max(1, self.shape[0]) + 1)
+        return blocks(self.shape[0], block_length(per_row, share=1 / 8))
+
     def predict(self, coef):
         """``rows @ coef.T`` in float64 for ``coef`` of shape (K, d); returns (n, K)."""
         weights = coef if self.intercept is None else coef[:, :-1]
-        if self.sparse:
-            out = np.asarray(self.X @ weights.T, dtype=np.float64)
-        elif self.dtype == np.float64:
-            out = self.X @ weights.T
+        if self.dtype == np.float64:
+            out = np.asarray(self.X @ weights.T)
         else:
             out = np.empty((self.shape[0], len(coef)))
-            for rows in blocks(self.shape[0], self.block_length()):
+            for rows in self._blocks():
                 out[rows] = self.X[rows].astype(np.float64) @ weights.T
         if self.intercept is not None:
             out += self.intercept * coef[:, -1]
@@ -77,11 +82,11 @@ class Design:
 
     def tdot(self, R):
         """``rows.T @ R`` in float64 for ``R`` of shape (n, m); returns (d, m)."""
-        if self.sparse or self.dtype == np.float64:
+        if self.dtype == np.float64:
             top = np.asarray(self.X.T @ R)
         else:
             top = np.zeros((self.X.shape[1], R.shape[1]))
-            for rows in blocks(self.shape[0], self.block_length()):
+            for rows in self._blocks():
                 top += self.X[rows].astype(np.float64).T @ R[rows]
         if self.intercept is None:
             return top
@@ -134,18 +139,22 @@ class Design:
 
     def largest(self):
         """Largest absolute value of each column, shape (d,)."""
-        top = abs(self.X).max(axis=0)
-        top = top.toarray().ravel() if sparse.issparse(top) else np.asarray(top)
-        top = top.astype(np.float64)
+        low, high = self.X.min(axis=0), self.X.max(axis=0)
+        if self.sparse:
+            low, high = low.toarray().ravel(), high.toarray().ravel()
+        top = np.maximum(high, -low).astype(np.float64)
         return top if self.intercept is None else np.append(top, abs(self.intercept))
 
     def _sparse_gram(self, weights):
         n_features = self.X.shape[1]
-        scaled = sparse.diags_array(weights) @ self.X
         out = np.zeros(2 * (self.shape[1],))
-        out[:n_features, :n_features] = (self.X.T @ scaled).toarray()
+        for rows in self._blocks():
+            part = self.X[rows].astype(np.float64)
+            scaled = sparse.diags_array(weights[rows]) @ part
+            out[:n_features, :n_features] += (part.T @ scaled).toarray()
+            if self.intercept is not None:
+                out[:n_features, -1] += self.intercept * np.asarray(scaled.sum(axis=0)).ravel()
         if self.intercept is not None:
-            out[:n_features, -1] = self.intercept * np.asarray(scaled.sum(axis=0)).ravel()
             out[-1, :n_features] = out[:n_features, -1]
             out[-1, -1] = self.intercept**2 * weights.sum()
         return out
@@ -156,8 +165,12 @@ class Design:
         if self.sparse:
             out = (self.X @ sparse.diags_array(q) @ self.X.T).toarray().astype(np.float64)
         else:
-            part = self.X.astype(np.float64) * np.sqrt(q)
-            out = part @ part.T
+            out = np.zeros(2 * (self.shape[0],))
+            for columns in blocks(
+                len(q), block_length(16 * self.shape[0], share=1 / 8, smallest=64)
+            ):
+                part = self.X[:, columns] * np.sqrt(q[columns])  # float64, as q is
+                out += part @ part.T
         if self.intercept is not None:
             out += self.intercept**2 * inverse_penalty[-1]
         return out
@@ -171,6 +184,57 @@ def design_of(X, intercept=1.0):
     from .device_design import DeviceDesign  # torch is imported no earlier than this
 
     return DeviceDesign(X, tensor, intercept)
+
+
+class ColumnDesign:
+    """A design with one more dense column, after those of ``X`` and before the intercept.
+
+    Parameters
+    ----------
+    design : Design
+    column : ndarray of shape (n,)
+    """
+
+    def __init__(self, design, column):
+        self.design, self.column = design, column
+        self.place = design.X.shape[1]
+        self.shape = (design.shape[0], design.shape[1] + 1)
+        self.sparse, self.dtype, self.intercept = design.sparse, design.dtype, design.intercept
+
+    def subset(self, rows):
+        """The design of some of the rows."""
+        return ColumnDesign(self.design.subset(rows), self.column[rows])
+
+    def block(self, rows, dtype=None):
+        """Dense rows, shape (b, d)."""
+        out = np.insert(self.design.block(rows, dtype), self.place, 0.0, axis=1)
+        out[:, self.place] = self.column[rows]
+        return out
+
+    def predict(self, coef):
+        """``rows @ coef.T`` in float64; returns (n, K)."""
+        out = self.design.predict(np.delete(coef, self.place, axis=1))
+        out += self.column[:, None] * coef[:, self.place]
+        return out
+
+    def tdot(self, R):
+        """``rows.T @ R`` in float64; returns (d, m)."""
+        return np.insert(self.design.tdot(R), self.place, self.column @ R, axis=0)
+
+    def gram(self, weights):
+        """``rows.T @ diag(weights) @ rows`` in float64, shape (d, d)."""
+        own = np.insert(self.design.tdot((weights * self.column)[:, None])[:, 0], self.place, 0.0)
+        out = np.insert(self.design.gram(weights), self.place, 0.0, axis=1)
+        out = np.insert(out, self.place, own, axis=0)
+        out[:, self.place] = own
+        out[self.place, self.place] = weights @ self.column**2
+        return out
+
+    def kernel(self, inverse_penalty):
+        """``rows @ diag(inverse_penalty) @ rows.T`` in float64, shape (n, n)."""
+        out = self.design.kernel(np.delete(inverse_penalty, self.place))
+        out += inverse_penalty[self.place] * np.multiply.outer(self.column, self.column)
+        return out
 
 
 def contiguous(rows):

@@ -4,7 +4,6 @@ import copy
 import warnings
 
 import numpy as np
-from scipy import sparse
 from scipy.linalg import LinAlgError
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import HuberRegressor
@@ -12,7 +11,7 @@ from sklearn.linear_model import HuberRegressor
 from ..gradients import KroneckerRows
 from ..solvers.factor import PseudoFactor, QuadraticBlock
 from .base import Objective, Queries, objective_for
-from .design import Design
+from .design import ColumnDesign, Design
 from .heads import RegressionHead
 from .linear import Minimum
 from .linear_rows import ScaledRows
@@ -170,9 +169,7 @@ class HuberObjective(Objective):
         sigma = theta[self.n_features]
         ratio = (self.y - Z[:, 0]) / sigma
         inside = np.abs(ratio) < self.loss.epsilon
-        X, column = self.design.X, ratio[:, None]
-        X = sparse.hstack([X, column]).tocsr() if self.design.sparse else np.hstack([X, column])
-        return Design(X, self.design.intercept), np.where(inside, 2 * weights / sigma, 0.0)
+        return ColumnDesign(self.design, ratio), np.where(inside, 2 * weights / sigma, 0.0)
 
     def _outputs(self, design, theta):
         coef = np.delete(theta, self.n_features)
@@ -195,13 +192,12 @@ class HuberObjective(Objective):
     def hessian_product(self, V):
         """``H @ V``."""
         block = self.quadratic_blocks()[0]
-        return block.rows.tdot(block.rows.dot(V)) + self.penalty[:, None] * V
+        return block.rows.gram_product(V) + self.penalty[:, None] * V
 
     def removal_gradients(self):
         """``a_i (x_i, u_i, 1)`` plus a multiple of the scale's unit vector."""
         slopes = self.residuals
-        ratio = self.curvature_design.block(slice(None))[:, self.n_features]
-        rest = slopes[:, 1] - slopes[:, 0] * ratio
+        rest = slopes[:, 1] - slopes[:, 0] * self.curvature_design.column
         basis = np.zeros((1, self.n_params))
         basis[0, self.n_features] = 1.0
         return KroneckerRows(self.curvature_design, slopes[:, :1], rest[:, None], basis)

@@ -159,9 +159,8 @@ class LinearObjective(Objective):
             penalty, repeats = self.penalty[0], self.n_outputs
             rows = ScaledRows(self.design, roots)
         else:
-            factor = self.loss.curvature_factor(Z, self.y) * np.sqrt(weights)[:, None, None]
             penalty, repeats = self.penalty.ravel(), 1
-            rows = FactoredRows(self.design, factor)
+            rows = FactoredRows(self.design, self.loss, Z, self.y, weights)
         return QuadraticBlock(rho * penalty, rows, self.gauge(), repeats)
 
     def gauge(self):
@@ -345,19 +344,17 @@ class LinearObjective(Objective):
         )
 
     def hessian_product(self, V):
-        """``H @ V`` by products with the rows."""
-        block = self.quadratic(self.theta)
-        parts = split_outputs(V, block.repeats)
-        out = block.rows.tdot(block.rows.dot(parts)) + block.penalty[:, None] * parts
-        return join_outputs(out, block.repeats)
+        """``H @ V`` by products with the rows, or with the Hessian where that is at hand."""
+        block = self.quadratic_blocks()[0]
+        return join_outputs(block.product(split_outputs(V, block.repeats)), block.repeats)
 
     def curvature_rows(self, rows):
         """Curvature rows ``B`` of some training rows, and how many outputs share them."""
         design = self.design.subset(rows)
         if self.loss.scalar:
             return ScaledRows(design, np.sqrt(self.curvatures[rows])), self.n_outputs
-        factors = self.loss.curvature_factor(self.outputs[rows], self.y[rows])
-        return FactoredRows(design, factors * np.sqrt(self.weights[rows])[:, None, None]), 1
+        parts = self.outputs[rows], self.y[rows], self.weights[rows]
+        return FactoredRows(design, self.loss, *parts), 1
 
     def curvature_matrices(self, rows):
         """``w_i ∇²ℓ_i`` with respect to the outputs, shape (b, K, K)."""

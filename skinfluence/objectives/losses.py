@@ -261,6 +261,14 @@ class MultinomialLoss(Loss):
         out[..., k, k] += P
         return out
 
+    def curvature_column(self, Z, y, k):
+        """Column ``k`` of :meth:`curvature_matrix`, shape (n, K)."""
+        P = softmax(Z, axis=-1)
+        own = P[:, k] * (1 - P[:, k])
+        out = -P * P[:, [k]]
+        out[:, k] = own
+        return out
+
     def curvature_factor(self, Z, y):
         """``diag(√p) - p √p'``: times its transpose it is the curvature matrix."""
         P = softmax(Z, axis=-1)

@@ -78,6 +78,10 @@ class JointHalfSquared(HalfSquaredLoss):
 
     curvature_factor = curvature_matrix
 
+    def curvature_column(self, Z, y, k):
+        """Column ``k`` of it, shape (n, K)."""
+        return np.broadcast_to(np.eye(Z.shape[-1])[k], Z.shape)
+
 
 @dataclass
 class GroupBlock(QuadraticBlock):
@@ -100,6 +104,10 @@ class GroupBlock(QuadraticBlock):
         along = (self.unit[:, :, None] * parts).sum(axis=0)
         out = self.bend[:, None] * (parts - self.unit[:, :, None] * along)
         return out.reshape(V.shape)
+
+    def product(self, V):
+        """The block times ``V``."""
+        return super().product(V) + self.curve(V)
 
     def matrix(self):
         """The dense block."""

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
-from .._blocks import block_length, index_blocks
+from .._blocks import block_length
 from ..methods.base import Effects
 from ..methods.newton import newton_effects
 from ..solvers.dense import root_columns
@@ -52,12 +52,12 @@ class NeuralNewtonEffects(Effects):
             out.append(self._steps([self._roots(group)], right.astype(float), [rho])[0])
         return np.array(out)
 
-    def row_blocks(self, rows, n_queries=1):
-        """Pieces of ``rows``: each brings ``K`` right sides besides its own."""
+    def block_length(self, n_queries=1):
+        """Rows in a block: each brings ``K`` right sides besides its own."""
         objective = self.objective
         per_row = 24 * (objective.n_outputs + 1) * objective.n_params
         per_row += 16 * n_queries * objective.n_outputs
-        return index_blocks(rows, block_length(per_row, self.problem.batch_size, share=1 / 8))
+        return block_length(per_row, self.problem.batch_size, share=1 / 8)
 
     def _roots(self, rows):
         """Rows ``B`` (K·b, n_params) of the curvature of some training rows."""

@@ -128,13 +128,12 @@ class SparseObjective(LinearObjective):
         cache = ActiveCurvature(self, block)
         for _ in range(20 * len(theta) + 100):
             index = np.flatnonzero(active)
-            columns, matrix = cache.of(index)
-            factor = self._active_factor(matrix, index, ridge=True)
+            factor = self._active_factor(cache.of(index), index, ridge=True)
             step = -factor.solve((slope + l1 * signs)[index, None])[:, 0]
             step, leaves = _first_zero(point[index], step, signs[index], l1[index])
             point[index] += step
             slope[index] += block.penalty[index] * step
-            slope += block.rows.tdot((columns @ step)[:, None])[:, 0]
+            slope += cache.pushed(index, step)
             if leaves is not None:
                 j = index[leaves]
                 point[j], signs[j], active[j] = 0.0, 0.0, False
@@ -180,7 +179,7 @@ class SparseObjective(LinearObjective):
     def _factor(self, block):
         """``H⁻¹`` on the active parameters."""
         index = np.flatnonzero(self.active)
-        factor = self._active_factor(ActiveCurvature(self, block).of(index)[1], index)
+        factor = self._active_factor(ActiveCurvature(self, block).of(index), index)
         if isinstance(factor, PseudoFactor):
             self.rank_deficient, self.strictly_convex = True, False
         return ActiveFactor(factor, index)
@@ -201,7 +200,7 @@ class SparseObjective(LinearObjective):
         k, j = np.divmod(index, self.d)
         x = self._design_columns(j)
         if isinstance(rows, FactoredRows):
-            parts = rows.factors.transpose(0, 2, 1)[:, :, k] * x[:, None, :]
+            parts = rows.factors().transpose(0, 2, 1)[:, :, k] * x[:, None, :]
             return parts.reshape(-1, len(index))
         return rows.roots[:, None] * x
 
@@ -223,27 +222,47 @@ class SparseObjective(LinearObjective):
 
 
 class ActiveCurvature:
-    """The Hessian of active parameters, grown a column at a time as parameters come in."""
+    """The Hessian of active parameters, grown a column at a time as parameters come in.
+
+    Held beside it, of every known parameter: its column of ``BᵀB``, or of the curvature rows ``B``
+    where those are fewer than parameters.
+    """
 
     def __init__(self, objective, block):
         self.objective, self.block = objective, block
         self.known = np.empty(0, dtype=np.intp)
 
     def of(self, index):
-        """Columns of the curvature rows for the parameters ``index``, and their Hessian."""
+        """The Hessian of the parameters ``index``."""
         new = np.setdiff1d(index, self.known)
         if len(new):
             self._grow(new)
-        order = np.searchsorted(self.known, index, sorter=self.order)
-        place = self.order[order]
-        return self.columns[:, place], self.matrix[np.ix_(place, place)]
+        place = self._place(index)
+        return self.matrix[np.ix_(place, place)]
+
+    def pushed(self, index, step):
+        """``BᵀB`` times a step of the parameters ``index``, which are known."""
+        place = self._place(index)
+        if self.block.primal:
+            return self.columns[:, place] @ step
+        return self.block.rows.tdot((self.columns[:, place] @ step)[:, None])[:, 0]
+
+    def _place(self, index):
+        return self.order[np.searchsorted(self.known, index, sorter=self.order)]
 
     def _grow(self, new):
-        columns = self.objective.curvature_columns(self.block.rows, new)
-        corner = columns.T @ columns + np.diag(self.block.penalty[new])
+        if self.block.primal:
+            units = np.zeros((self.block.size, len(new)))
+            units[new, np.arange(len(new))] = 1.0
+            columns = self.block.rows.gram_product(units)
+            corner = columns[new]
+        else:
+            columns = self.objective.curvature_columns(self.block.rows, new)
+            corner = columns.T @ columns
+        corner = (corner + corner.T) / 2 + np.diag(self.block.penalty[new])
         if len(self.known):
-            side = self.columns.T @ columns
-            self.matrix = np.block([[self.matrix, side], [side.T, corner]])
+            side = columns[self.known].T if self.block.primal else columns.T @ self.columns
+            self.matrix = np.block([[self.matrix, side.T], [side, corner]])
             self.columns = np.hstack([self.columns, columns])
         else:
             self.matrix, self.columns = corner, columns

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils import _safe_indexing, check_array
 
-from .._blocks import block_length, blocks
+from .._blocks import blocks
 from ..gradients import Rows
 from ..stages.base import columns, numeric
 from .base import Objective, Queries
@@ -94,13 +94,12 @@ class StackedObjective(Objective):
         inner, stage = self.inner, self.chain.stages[0]
         K, n, n_eta = self.n_outputs, self.n_rows, self.n_chain
         out = np.zeros((K, inner.d, n_eta))
-        units = [np.broadcast_to(row, (n, K)) for row in np.eye(K)]
-        moved = [self.behind.curved(unit) @ self.behind.weights for unit in units]
         for rows in blocks(n, max(64, PIECE // n_eta)):
             part = _safe_indexing(stage.X, np.arange(rows.start, rows.stop))
             design = inner.design.block(rows, np.float64).T
             for k in range(K):
-                out[k] += design @ stage.pull_params(part, moved[k][rows])
+                moved = self.behind.curved_unit(k, rows) @ self.behind.weights
+                out[k] += design @ stage.pull_params(part, moved)
         for k in range(K):
             out[k, : self.behind.width] += stage.pull_columns(self.behind.slopes[:, k])
         return out.reshape(-1, n_eta)
@@ -264,13 +263,6 @@ class StackedGradients(Rows):
         index = np.arange(self.shape[0])[rows]
         left = self.gradients.block(rows)
         return np.concatenate([left, self.objective.moves(index)], axis=1)
-
-    def tdot(self, U, rows=slice(None)):
-        """In blocks of rows."""
-        index, out = np.arange(self.shape[0])[rows], np.zeros((self.shape[1], U.shape[1]))
-        for part in blocks(len(index), block_length(8 * self.shape[1], share=1 / 8)):
-            out += self.block(index[part]).T @ U[part]
-        return out
 
 
 class StackedSolver:

@@ -45,6 +45,18 @@ def objective_without(objective, rows, theta=None):
     )
 
 
+def gradient_without(objective, rows, theta):
+    """Gradient of that objective at parameters ``theta``, shape (n_params,)."""
+    if hasattr(objective, "parts"):
+        pairs = zip(objective.parameter_slices, objective.parts, strict=True)
+        return np.concatenate([gradient_without(part, rows, theta[piece]) for piece, part in pairs])
+    objective.check_removable(rows)
+    phi, rho = objective.rule.joint_factors(rows)
+    weights = objective.weights * phi[objective.rule.groups]
+    weights[rows] = 0.0
+    return objective.gradient(theta, weights, rho)
+
+
 KINDS = (LinearObjective, PiecewiseObjective)
 
 

@@ -4,8 +4,12 @@ import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from .._blocks import block_length, blocks
+from .._memory import check_memory
+from .._out import empty
 from .factor import PrimalFactor, inner_root
 from .kronecker import layer_blocks
+
+CG = "Use solver='cg', which forms no such matrix, or 'ekfac'"
 
 
 class PrimalNet:
@@ -16,9 +20,12 @@ class PrimalNet:
     def __init__(self, objective, kind):
         self.kind = kind
         if kind == "hessian":
+            p = objective.n_params
+            check_memory(24 * p**2, f"a Hessian of {p} by {p} and its eigenvectors", CG)
             self.matrix = objective.hessian()
             return
-        self.matrix = np.zeros(2 * (objective.n_params,))
+        self.matrix = empty(2 * (objective.n_params,), np.float64, "parameters by parameters", CG)
+        self.matrix[:] = 0.0
         for rows in objective.gradient_blocks():
             x, columns = root_columns(objective, kind, rows)
             for column in columns:
@@ -99,6 +106,8 @@ class DualNet:
         order = np.argsort(traces, kind="stable")
         kept = np.sort(order[np.cumsum(traces[order]) > self.drop])
         self._rows = self.all.select(kept)
+        N = len(kept)
+        check_memory(24 * N**2, f"a kernel of {N} by {N} curvature rows and its factor", CG)
         kernel = self._rows.kernel(self._inverse)
         kernel[np.diag_indices_from(kernel)] += 1
         self._cholesky = cho_factor(kernel, lower=True, overwrite_a=True, check_finite=False)
@@ -142,6 +151,9 @@ class StoredRows:
             return
         import torch
 
+        N, p = np.count_nonzero(objective.weights) * objective.n_outputs, objective.n_params
+        n_bytes = 2 * N * p * objective.dtype.itemsize
+        check_memory(n_bytes, f"{N} curvature rows of {p} parameters, twice,", CG)
         parts = []
         for rows in objective.gradient_blocks():
             x, columns = root_columns(objective, kind, rows)

@@ -63,6 +63,12 @@ class QuadraticBlock:
             self._matrix[np.diag_indices_from(self._matrix)] += self.penalty
         return self._matrix
 
+    def product(self, V):
+        """The block times ``V`` (size, m), not made for it."""
+        if self._matrix is not None:
+            return self._matrix @ V
+        return self.rows.gram_product(V) + self.penalty[:, None] * V
+
     def damped(self, damping):
         """Another block, with ``damping`` added to the diagonal."""
         out = replace(self, penalty=self.penalty + damping, _matrix=None)
