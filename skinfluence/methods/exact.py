@@ -130,8 +130,7 @@ class LinearExactEffects(Effects):
     def parameters(self, rows):
         """From what was found before, or by the engines."""
         rows = np.asarray(rows)
-        if len(self._lone):
-            check_lone_rows(self.objective, rows)
+        check_lone_rows(self.objective, self._lone, rows)
         if self._kept is None:
             return self._solve(rows)
         wanted = np.zeros(self.objective.n_rows, dtype=bool)

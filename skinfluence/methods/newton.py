@@ -1,6 +1,6 @@
 """One Newton step on the objective without the row."""
 
-from functools import singledispatch
+from functools import cached_property, singledispatch
 
 import numpy as np
 
@@ -74,10 +74,15 @@ class LinearNewtonEffects(Effects):
         super().__init__(problem)
         self.damping = added_damping(problem.solver)
 
+    @cached_property
+    def lone(self):
+        """Rows that are the only ones of their class."""
+        return self.objective.lone_rows()
+
     def parameters(self, rows):
         """``(H - S_i ⊗ x_i x_i')⁻¹ p_i``, rules (balanced weights, mean form) included."""
         objective = self.objective
-        check_lone_rows(objective, rows)
+        check_lone_rows(objective, self.lone, rows)
         if objective.rule.trivial:
             x = objective.design.block(rows, np.float64)
             scales = self._scales(rows)[0]
@@ -89,7 +94,7 @@ class LinearNewtonEffects(Effects):
         """``A_i s_i`` without forming parameters."""
         if not self.objective.rule.trivial:
             return super().own_outputs(rows)
-        check_lone_rows(self.objective, rows)
+        check_lone_rows(self.objective, self.lone, rows)
         scales, leverages = self._scales(rows)
         if self.objective.loss.scalar:
             return leverages[:, None] * scales
@@ -261,12 +266,10 @@ def added_damping(solver):
     return getattr(solver, "damping_", 0.0)
 
 
-def check_lone_rows(objective, rows):
-    """Refuse rows that are the only ones of their class."""
-    lone = objective.lone_rows()
-    if len(lone):
-        for row in np.intersect1d(lone, rows):
-            objective.check_removable([row])
+def check_lone_rows(objective, lone, rows):
+    """Refuse rows that are among ``lone``, the only ones of their class."""
+    for row in np.intersect1d(lone, rows) if len(lone) else ():
+        objective.check_removable([row])
 
 
 def check_left(left, rows):

@@ -2,12 +2,16 @@
 
 import numpy as np
 from scipy import sparse
+from scipy.linalg import get_blas_funcs
 
 from .._blocks import block_length, blocks, map_threads, n_threads, one_blas_thread
 from .._tensors import tensor_of
 
 # Entries of a design below which one thread is faster than starting two.
 THREADED_SIZE = 400_000
+
+# Rows of a block whose product with a small matrix is wanted while it is still in cache.
+CACHED_ROWS = 1024
 
 
 class Design:
@@ -135,6 +139,21 @@ class Design:
         np.multiply(self.X[rows], scales[:, None], out=out[:, :width])
         if self.intercept is not None:
             out[:, -1] = self.intercept * scales
+        return out
+
+    def squared_lengths(self, rows, W):
+        """``‖W x_i‖²`` of some rows for a lower triangular ``W`` (d, d), in its dtype: (b,)."""
+        X, columns = self.X[contiguous(rows)], self.X.shape[1]
+        multiply = get_blas_funcs("trmm", (W,))
+        inner = np.asfortranarray(W[:columns, :columns])
+        out = np.empty(X.shape[0], W.dtype)
+        for piece in blocks(len(out), CACHED_ROWS):
+            x = X[piece].toarray() if self.sparse else X[piece]
+            x = x.astype(W.dtype, copy=False)
+            moved = multiply(1.0, inner, x.T, lower=True).T
+            np.einsum("ij,ij->i", moved, moved, out=out[piece])
+            if self.intercept is not None:
+                out[piece] += (x @ W[-1, :-1] + self.intercept * W[-1, -1]) ** 2
         return out
 
     def largest(self):

@@ -10,7 +10,6 @@ import numpy as np
 from scipy.linalg import LinAlgError
 from sklearn.exceptions import ConvergenceWarning
 
-from .._blocks import blocks
 from ..gradients import KroneckerRows
 from ..solvers.factor import (
     PrimalFactor,
@@ -23,9 +22,6 @@ from ..solvers.factor import (
 from .base import Objective, relative_noise
 from .linear_rows import FactoredRows, LinearQueries, ScaledRows
 from .rules import RemovalRule
-
-# Rows of a block whose product with a small matrix is wanted while it is still in cache.
-CACHED_ROWS = 1024
 
 _unevaluated = ContextVar("unevaluated", default=False)
 
@@ -366,17 +362,17 @@ class LinearObjective(Objective):
     def leverage_blocks(self, solver, rows):
         """``A_i = (I_K ⊗ x_i)' H⁻¹ (I_K ⊗ x_i)``: (b,) for a scalar loss, else (b, K, K)."""
         K, d = self.n_outputs, self.d
+        factor = solver.factors_[0] if hasattr(solver, "factors_") else None
+        on_device = len(rows) >= getattr(self.design, "fewest", np.inf)
+        if self.loss.scalar and isinstance(factor, PrimalFactor) and not on_device:
+            return self.design.squared_lengths(rows, factor.whitening())
         inverse = solver.inverses()[0] if hasattr(solver, "inverses") else None
-        fewest = getattr(self.design, "fewest", np.inf)
-        if inverse is not None and len(rows) >= fewest:
+        if inverse is not None and on_device:
             return self.design.forms(rows, inverse, 1 if self.loss.scalar else K)
         x = self.design.block(rows, np.float64)
         if self.loss.scalar:
             if inverse is not None:
-                pieces = blocks(len(x), CACHED_ROWS)  # both factors of the product stay in cache
-                return np.concatenate(
-                    [np.einsum("ij,ij->i", x[piece] @ inverse, x[piece]) for piece in pieces]
-                )
+                return np.einsum("ij,ij->i", x @ inverse, x)
             stacked = np.zeros((K * d, len(x)))
             stacked[:d] = x.T
             return np.einsum("ij,ji->i", x, solver.solve(stacked)[:d])
@@ -511,6 +507,8 @@ class LinearObjective(Objective):
         if self.head.classes is None:
             return np.empty(0, dtype=np.intp)
         present, counts = self.weights > 0, self.class_counts()
+        if not (counts == 1).any():
+            return np.empty(0, dtype=np.intp)
         return np.flatnonzero(present & (counts[self.head_targets] == 1))
 
     def class_counts(self):

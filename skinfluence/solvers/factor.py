@@ -118,6 +118,7 @@ class PrimalFactor:
         self._cholesky = cho_factor(scaled, lower=True, overwrite_a=True)
         if dpocon(self._cholesky[0], norm, uplo="L")[0] < self.smallest_rcond:
             raise LinAlgError("the Hessian is singular to working precision")
+        self._whitening = None
 
     def solve(self, V):
         """``H⁻¹ V``."""
@@ -134,6 +135,17 @@ class PrimalFactor:
     def inverse(self):
         """``H⁻¹``."""
         return self.solve(np.eye(len(self.scale)))
+
+    def whitening(self):
+        """Lower triangular ``W`` with ``W' W = H⁻¹``, made once."""
+        if self._whitening is None:
+            self._whitening = np.asfortranarray(self.root(np.eye(len(self.scale))))
+        return self._whitening
+
+    def rounding(self):
+        """Largest error of ``W x`` relative to its length, in units of ``d`` roundings."""
+        C = np.tril(self._cholesky[0])
+        return float(np.linalg.norm(np.abs(self.whitening() / self.scale) @ np.abs(C)))
 
     def cholesky(self):
         """``(C, s)`` with ``diag(s) H diag(s) = C C'``, ``C`` lower triangular."""
