@@ -104,7 +104,7 @@ class Design:
         scales = np.sqrt(weights) if positive else weights
 
         def part(rows):
-            scaled = self._scaled_block(rows, scales[rows])
+            scaled = self.double(rows).scaled(scales[rows])
             # one array with itself: BLAS does the symmetric half only
             return (scaled.T @ (scaled if positive else self.block(rows, np.float64)),)
 
@@ -133,10 +133,14 @@ class Design:
             shares = map_threads(share, blocks(n, n if few else -(-n // n_threads())))
         return [sum(values[1:], values[0]) for values in zip(*shares, strict=True)]
 
-    def _scaled_block(self, rows, scales):
-        out = np.empty((len(scales), self.shape[1]))
-        width = self.X.shape[1]
-        np.multiply(self.X[rows], scales[:, None], out=out[:, :width])
+    def double(self, rows):
+        """The design of some rows (a slice), dense, in float64: a view where it is."""
+        return Design(self.X[rows].astype(np.float64, copy=False), self.intercept)
+
+    def scaled(self, scales):
+        """Dense rows with the intercept column, each times its scale, in float64: (n, d)."""
+        out = np.empty(self.shape)
+        np.multiply(self.X, scales[:, None], out=out[:, : self.X.shape[1]])
         if self.intercept is not None:
             out[:, -1] = self.intercept * scales
         return out

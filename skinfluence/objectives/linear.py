@@ -180,22 +180,30 @@ class LinearObjective(Objective):
             If no finite minimum is reached: separable classes without a penalty.
         """
         start, first_norm, decrement, value = theta, None, np.inf, None
+        size, ahead = 1.0, np.inf
         for n_steps in range(max_iter + 1):  # noqa: B007
-            Z, gradient, block = self.local_model(theta, weights, rho)
-            if not np.isfinite(gradient).all():
-                raise ValueError(
-                    "the gradient is not finite at the estimator's parameters: its fit diverged. "
-                    "Scale the columns and the targets, or raise max_iter"
-                )
+            # Where the step ahead is short but not yet the last, the Hessian at hand serves
+            chord = self.loss.smooth and 1e-9 * size < ahead <= 1e-4 * size
+            if chord:
+                Z, gradient = self.slope_model(theta, weights, rho)
+            else:
+                Z, gradient, block = self.local_model(theta, weights, rho)
+                factor = None
+            _check_finite(gradient)
             norm = float(np.abs(gradient).max(initial=0.0))
             first_norm = norm if first_norm is None else first_norm
-            factor = self._factor(block)
+            factor = self._factor(block) if factor is None else factor
             step = solve_repeated(factor, gradient[:, None], block.repeats)[:, 0]
             last, decrement = decrement, np.sqrt(max(0.0, float(gradient @ step)))
             size = block.length(theta)
-            if decrement <= 1e-14 * size or norm == 0:
+            # Newton's steps square, those of a Hessian made before shrink by a ratio
+            ahead = np.inf
+            if 0 < decrement <= 0.1 * last and size > 0:
+                ahead = 2 * decrement**2 / last if chord else decrement**2 / size
+            if not chord and (decrement <= 1e-14 * size or norm == 0):
                 break
-            if decrement <= 1e-9 * size and decrement > 0.3 * last:
+            last_step = not chord and decrement <= 1e-9 * size
+            if last_step and decrement > 0.3 * last:
                 break  # rounding: the gradient no longer falls
             # Close to the minimum a full step descends; closer still, differences of values
             # would resolve nothing.
@@ -204,7 +212,7 @@ class LinearObjective(Objective):
                 value = self.value(theta, weights, rho, Z)
                 step = self._step_size(theta, value, step, decrement, weights, rho) * step
             theta = theta - step
-            if self.loss.smooth and decrement <= 1e-9 * size:
+            if self.loss.smooth and last_step:
                 break  # the step just taken was the last: its error is the square of its size
         else:
             raise ValueError(
@@ -214,6 +222,23 @@ class LinearObjective(Objective):
         moved = block.length(theta - start) / max(size, 1e-300)
         return Minimum(theta, first_norm, n_steps, moved, block)
 
+    def slope_model(self, theta, weights=None, rho=1.0):
+        """Outputs and gradient at ``theta``; dense rows are read once for both."""
+        if self.design.sparse:
+            Z = self.predict(theta)
+            return Z, self.gradient(theta, weights, rho, Z)
+        weights = self.weights if weights is None else weights
+        coef = theta.reshape(self.n_outputs, self.d)
+        Z = np.empty((self.n_rows, self.n_outputs))
+
+        def part(rows):
+            design = self.design.double(rows)
+            Z[rows] = design.predict(coef)
+            return (design.tdot(self.loss.gradient(Z[rows], self.y[rows]) * weights[rows, None]),)
+
+        (slopes,) = self.design.sums(part)
+        return Z, slopes.T.ravel() + rho * self.penalty_gradient(theta)
+
     def local_model(self, theta, weights=None, rho=1.0):
         """Outputs, gradient and Hessian at ``theta``: ``(Z, gradient, QuadraticBlock)``.
 
@@ -221,22 +246,19 @@ class LinearObjective(Objective):
         """
         one_pass = self.loss.scalar and self.design.one_pass and self.d <= self.n_rows
         if not one_pass:
-            Z = self.predict(theta)
-            gradient = self.gradient(theta, weights, rho, Z)
+            Z, gradient = self.slope_model(theta, weights, rho)
             return Z, gradient, self.quadratic(theta, weights, rho, Z)
         weights = self.weights if weights is None else weights
         coef = theta.reshape(self.n_outputs, self.d)
         Z, roots = np.empty((self.n_rows, self.n_outputs)), np.empty(self.n_rows)
 
         def part(rows):
-            x = self.design.block(rows, np.float64)
-            z, y, w = x @ coef.T, self.y[rows], weights[rows]
+            design, y, w = self.design.double(rows), self.y[rows], weights[rows]
+            z = design.predict(coef)
             slopes = self.loss.gradient(z, y) * w[:, None]
             Z[rows], roots[rows] = z, np.sqrt(w * self.loss.curvature(z, y))
-            slopes = x.T @ slopes
-            own = self.design.intercept is not None  # then the block is a copy, to be scaled
-            x = np.multiply(x, roots[rows, None], out=x if own else None)
-            return slopes, x.T @ x
+            x = design.scaled(roots[rows])
+            return design.tdot(slopes), x.T @ x
 
         slopes, gram = self.design.sums(part)
         penalty = rho * self.penalty
@@ -538,6 +560,14 @@ class LinearObjective(Objective):
     def read_parameters(self, estimator):
         """``θ`` from ``coef_`` and ``intercept_``."""
         return stack_parameters(estimator, self.design.intercept).ravel()
+
+
+def _check_finite(gradient):
+    if not np.isfinite(gradient).all():
+        raise ValueError(
+            "the gradient is not finite at the estimator's parameters: its fit diverged. "
+            "Scale the columns and the targets, or raise max_iter"
+        )
 
 
 def stack_parameters(estimator, intercept):
