@@ -95,7 +95,7 @@ class LinearNewtonEffects(Effects):
         if not self.objective.rule.trivial:
             return super().own_outputs(rows)
         check_lone_rows(self.objective, self.lone, rows)
-        scales, leverages = self._scales(rows)
+        scales, leverages = self._scales(rows, single=self.objective.dtype == np.float32)
         if self.objective.loss.scalar:
             return leverages[:, None] * scales
         return np.einsum("ikc,ic->ik", leverages, scales)
@@ -104,13 +104,17 @@ class LinearNewtonEffects(Effects):
         """One Newton step without each group."""
         return np.array([self._joint(np.asarray(group)) for group in groups])
 
-    def _scales(self, rows):
-        """``s_i = (I - S_i A_i)⁻¹ r_i`` and the leverage blocks ``A_i``."""
+    def _scales(self, rows, single=False):
+        """``s_i = (I - S_i A_i)⁻¹ r_i`` and the leverage blocks ``A_i``, as ``single`` has them."""
         objective = self.objective
-        leverages = objective.leverage_blocks(self.solver, rows)
+        leverages = objective.leverage_blocks(self.solver, rows, single)
         residuals = objective.residuals[rows]
         if objective.loss.scalar:
             left = 1 - objective.curvatures[rows] * leverages
+            high = np.flatnonzero(left < 0.5) if single else ()  # the difference magnifies errors
+            if len(high):
+                leverages[high] = objective.leverage_blocks(self.solver, rows[high])
+                left[high] = 1 - objective.curvatures[rows[high]] * leverages[high]
             check_left(left, rows)
             return residuals / left[:, None], leverages
         system = np.eye(objective.n_outputs) - objective.curvature_matrices(rows) @ leverages

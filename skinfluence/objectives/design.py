@@ -118,8 +118,8 @@ class Design:
 
         def share(piece):
             totals = None
-            for rows in blocks(piece.stop - piece.start, self.block_length()):
-                values = part(slice(piece.start + rows.start, piece.start + rows.stop))
+            for rows in self._cached_blocks(piece):
+                values = part(rows)
                 if totals is None:
                     totals = list(values)
                 else:
@@ -127,11 +127,19 @@ class Design:
                         total += value
             return totals
 
+        shares = self._shared(share)
+        return [sum(values[1:], values[0]) for values in zip(*shares, strict=True)]
+
+    def _shared(self, share):
+        """``share(slice)`` of the rows of each core."""
         n = self.shape[0]
         few = n * self.shape[1] < THREADED_SIZE
         with one_blas_thread():  # a block is too small for BLAS to share out
-            shares = map_threads(share, blocks(n, n if few else -(-n // n_threads())))
-        return [sum(values[1:], values[0]) for values in zip(*shares, strict=True)]
+            return map_threads(share, blocks(n, n if few else -(-n // n_threads())))
+
+    def _cached_blocks(self, piece):
+        for rows in blocks(piece.stop - piece.start, self.block_length()):
+            yield slice(piece.start + rows.start, piece.start + rows.stop)
 
     def double(self, rows):
         """The design of some rows (a slice), dense, in float64: a view where it is."""
@@ -146,16 +154,16 @@ class Design:
         return out
 
     def squared_lengths(self, rows, W):
-        """``‖W x_i‖²`` of some rows for a lower triangular ``W`` (d, d), in its dtype: (b,)."""
+        """``‖W x_i‖²`` of some rows, (b,), by products in the dtype of a lower triangular ``W``."""
         X, columns = self.X[contiguous(rows)], self.X.shape[1]
         multiply = get_blas_funcs("trmm", (W,))
         inner = np.asfortranarray(W[:columns, :columns])
-        out = np.empty(X.shape[0], W.dtype)
+        out = np.empty(X.shape[0])
         for piece in blocks(len(out), CACHED_ROWS):
             x = X[piece].toarray() if self.sparse else X[piece]
             x = x.astype(W.dtype, copy=False)
             moved = multiply(1.0, inner, x.T, lower=True).T
-            np.einsum("ij,ij->i", moved, moved, out=out[piece])
+            out[piece] = np.einsum("ij,ij->i", moved, moved)
             if self.intercept is not None:
                 out[piece] += (x @ W[-1, :-1] + self.intercept * W[-1, -1]) ** 2
         return out

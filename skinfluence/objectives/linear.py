@@ -124,8 +124,16 @@ class LinearObjective(Objective):
     def value(self, theta, weights=None, rho=1.0, Z=None):
         """``F`` at ``theta``, under other row weights and penalty factor if given."""
         weights = self.weights if weights is None else weights
-        Z = self.predict(theta) if Z is None else Z
-        return weights @ self.loss.value(Z, self.y) + rho * self.penalty_value(theta)
+        if self.design.sparse:
+            total = weights @ self.loss.value(self.predict(theta) if Z is None else Z, self.y)
+            return total + rho * self.penalty_value(theta)
+        coef = theta.reshape(self.n_outputs, self.d)
+
+        def part(rows):
+            z = self.design.double(rows).predict(coef) if Z is None else Z[rows]
+            return (np.array(weights[rows] @ self.loss.value(z, self.y[rows])),)
+
+        return float(self.design.sums(part)[0]) + rho * self.penalty_value(theta)
 
     def gradient(self, theta, weights=None, rho=1.0, Z=None):
         """``∇F`` at ``theta``, shape (n_params,); ``Z`` are the outputs there, if known."""
@@ -183,7 +191,7 @@ class LinearObjective(Objective):
         size, ahead = 1.0, np.inf
         for n_steps in range(max_iter + 1):  # noqa: B007
             # Where the step ahead is short but not yet the last, the Hessian at hand serves
-            chord = self.loss.smooth and 1e-9 * size < ahead <= 1e-4 * size
+            chord = self.loss.smooth and 1e-11 * size < ahead <= 1e-4 * size
             if chord:
                 Z, gradient = self.slope_model(theta, weights, rho)
             else:
@@ -381,13 +389,17 @@ class LinearObjective(Objective):
         matrices = self.loss.curvature_matrix(self.outputs[rows], self.y[rows])
         return matrices * self.weights[rows][:, None, None]
 
-    def leverage_blocks(self, solver, rows):
-        """``A_i = (I_K ⊗ x_i)' H⁻¹ (I_K ⊗ x_i)``: (b,) for a scalar loss, else (b, K, K)."""
+    def leverage_blocks(self, solver, rows, single=False):
+        """``A_i = (I_K ⊗ x_i)' H⁻¹ (I_K ⊗ x_i)``: (b,) for a scalar loss, else (b, K, K).
+
+        Where ``single``, of rows in float32 that bear it, to about 1e-6.
+        """
         K, d = self.n_outputs, self.d
         factor = solver.factors_[0] if hasattr(solver, "factors_") else None
         on_device = len(rows) >= getattr(self.design, "fewest", np.inf)
         if self.loss.scalar and isinstance(factor, PrimalFactor) and not on_device:
-            return self.design.squared_lengths(rows, factor.whitening())
+            whitening = factor.single_whitening if single else factor.whitening
+            return self.design.squared_lengths(rows, whitening)
         inverse = solver.inverses()[0] if hasattr(solver, "inverses") else None
         if inverse is not None and on_device:
             return self.design.forms(rows, inverse, 1 if self.loss.scalar else K)
