@@ -70,7 +70,7 @@ class WithoutRow:
         n, K, b = objective.n_rows, objective.n_outputs, len(rows)
         x = objective.design.block(rows, np.float64)
         phi, rho = objective.rule.factors(rows)
-        moved = _outputs(objective.design, delta.reshape(b * K, -1)).reshape(b, K, n)
+        moved = outputs_along(objective.design, delta.reshape(b * K, -1)).reshape(b, K, n)
         moved = moved.transpose(0, 2, 1)  # shape (b, n, K), the rows contiguous in memory
         moved[np.arange(b), rows] = 0.0
         if self._idle is not None:
@@ -79,7 +79,7 @@ class WithoutRow:
         slopes *= objective.weights[:, None]
         if objective.rule.balanced:
             slopes *= phi[:, objective.rule.groups][:, :, None]
-        sums = _sums(objective.design, slopes.transpose(0, 2, 1).reshape(b * K, n))
+        sums = sums_along(objective.design, slopes.transpose(0, 2, 1).reshape(b * K, n))
         gradient = sums.reshape(b, -1) + rho[:, None] * objective.penalty.ravel() * delta
         gradient -= self.newton.released(rows, x)
         step = self.newton.downdated(x, rows, self.leverages(rows), gradient)
@@ -96,11 +96,11 @@ class WithoutRow:
         phi, rho = objective.rule.joint_factors(rows)
         factors = phi[objective.rule.groups]
         factors[rows] = 0.0
-        moved = _outputs(objective.design, delta.reshape(objective.n_outputs, -1)).T
+        moved = outputs_along(objective.design, delta.reshape(objective.n_outputs, -1)).T
         moved = np.where((objective.weights * factors > 0)[:, None], moved, 0.0)
         slopes = objective.loss.gradient_change(objective.outputs, moved, objective.y)
         slopes *= (objective.weights * factors)[:, None]
-        gradient = _sums(objective.design, slopes.T).ravel()
+        gradient = sums_along(objective.design, slopes.T).ravel()
         gradient += rho * objective.penalty.ravel() * delta
         gradient += (rho - 1) * objective.penalty_gradient(objective.theta)
         changed = np.flatnonzero(factors != 1)
@@ -147,7 +147,7 @@ class WithoutRow:
         return squares.reshape(block.repeats, -1).sum(axis=0)
 
 
-def _outputs(design, coef):
+def outputs_along(design, coef):
     """Outputs of all rows for each of ``coef`` (m, d): (m, n), contiguous along the rows."""
     if design.sparse or design.dtype != np.float64:
         return np.ascontiguousarray(design.predict(coef).T)
@@ -158,7 +158,7 @@ def _outputs(design, coef):
     return out
 
 
-def _sums(design, slopes):
+def sums_along(design, slopes):
     """``slopes @ rows`` for ``slopes`` of shape (m, n): (m, d)."""
     if design.sparse or design.dtype != np.float64:
         return np.ascontiguousarray(design.tdot(slopes.T).T)
