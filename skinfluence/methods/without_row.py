@@ -5,7 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
-from .._blocks import block_length, blocks, index_blocks
+from .._blocks import block_length, blocks, index_blocks, n_threads
 from ..solvers.factor import split_outputs
 from .newton import LinearNewtonEffects
 from .rounding import BLOCK
@@ -55,11 +55,14 @@ class WithoutRow:
         return self.newton.solver.blocks_[0].matrix()
 
     def chunks(self, rows):
-        """Pieces of ``rows`` whose (n_rows, piece, K) arrays stay near the cache."""
-        objective = self.objective
-        width = objective.n_rows * objective.n_outputs
-        length = min(block_length(8 * width, share=1 / 64), max(16, 2**17 // width))
+        """Pieces of ``rows`` for a thread each, several a core."""
+        length = max(self._cached(), min(512, -(-len(rows) // (4 * n_threads()))))
         return list(index_blocks(np.asarray(rows), length))
+
+    def _cached(self):
+        """How many rows have (n_rows, rows, K) arrays that stay near the cache."""
+        width = self.objective.n_rows * self.objective.n_outputs
+        return min(block_length(8 * width, share=1 / 64), max(16, 2**17 // width))
 
     def slope(self, rows, delta):
         """Gradient of ``F_{-i}`` at ``θ̂ + δ_i`` for each row: a :class:`Slope`.
@@ -67,9 +70,21 @@ class WithoutRow:
         Sums over rows are of differences from the fit: their rounding is relative to ``δ``.
         """
         objective = self.objective
-        n, K, b = objective.n_rows, objective.n_outputs, len(rows)
         x = objective.design.block(rows, np.float64)
         phi, rho = objective.rule.factors(rows)
+        gradient, spread = np.empty(delta.shape), np.empty(len(rows))
+        for piece in blocks(len(rows), self._cached()):
+            gradient[piece], spread[piece] = self._others(rows[piece], delta[piece], phi[piece])
+        gradient += rho[:, None] * objective.penalty.ravel() * delta
+        gradient -= self.newton.released(rows, x)
+        step = self.newton.downdated(x, rows, self.leverages(rows), gradient)
+        decrement = np.sqrt(np.maximum(0.0, np.einsum("ij,ij->i", gradient, step)))
+        return Slope(gradient, spread, step, decrement)
+
+    def _others(self, rows, delta, phi):
+        """Change of the gradient of the other rows' losses, and the spread of their outputs."""
+        objective = self.objective
+        n, K, b = objective.n_rows, objective.n_outputs, len(rows)
         moved = outputs_along(objective.design, delta.reshape(b * K, -1)).reshape(b, K, n)
         moved = moved.transpose(0, 2, 1)  # shape (b, n, K), the rows contiguous in memory
         moved[np.arange(b), rows] = 0.0
@@ -80,11 +95,7 @@ class WithoutRow:
         if objective.rule.balanced:
             slopes *= phi[:, objective.rule.groups][:, :, None]
         sums = sums_along(objective.design, slopes.transpose(0, 2, 1).reshape(b * K, n))
-        gradient = sums.reshape(b, -1) + rho[:, None] * objective.penalty.ravel() * delta
-        gradient -= self.newton.released(rows, x)
-        step = self.newton.downdated(x, rows, self.leverages(rows), gradient)
-        decrement = np.sqrt(np.maximum(0.0, np.einsum("ij,ij->i", gradient, step)))
-        return Slope(gradient, _spread(moved), step, decrement)
+        return sums.reshape(b, -1), _spread(moved)
 
     def joint_gradient(self, rows, delta):
         """Gradient at ``θ̂ + δ`` without ``rows`` together, shape (n_params,).
