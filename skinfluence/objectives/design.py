@@ -133,9 +133,10 @@ class Design:
     def _shared(self, share):
         """``share(slice)`` of the rows of each core."""
         n = self.shape[0]
-        few = n * self.shape[1] < THREADED_SIZE
+        if n * self.shape[1] < THREADED_SIZE:  # telling BLAS would take longer than the work
+            return [share(slice(0, n))]
         with one_blas_thread():  # a block is too small for BLAS to share out
-            return map_threads(share, blocks(n, n if few else -(-n // n_threads())))
+            return map_threads(share, blocks(n, -(-n // n_threads())))
 
     def _cached_blocks(self, piece):
         for rows in blocks(piece.stop - piece.start, self.block_length()):
