@@ -6,7 +6,6 @@ from .._blocks import block_length, blocks
 from ..gradients import KroneckerRows
 from .base import Queries
 
-
 # Multiplications that take less time than calls of a product for every pair of classes.
 SMALL_PRODUCT = 4_000_000
 
