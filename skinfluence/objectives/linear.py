@@ -213,9 +213,9 @@ class LinearObjective(Objective):
             last_step = not chord and decrement <= 1e-9 * size
             if last_step and decrement > 0.3 * last:
                 break  # rounding: the gradient no longer falls
-            # Close to the minimum a full step descends; closer still, differences of values
-            # would resolve nothing.
-            far = decrement > 1e-3 * size
+            # Close to the minimum a full step descends (a longer one after it says if not);
+            # closer still, differences of values would resolve nothing.
+            far = decrement > (1e-2 if self.loss.smooth else 1e-3) * size or decrement > last
             if far and (value is None or decrement**2 > 1e-9 * max(1.0, abs(value))):
                 value = self.value(theta, weights, rho, Z)
                 step = self._step_size(theta, value, step, decrement, weights, rho) * step
