@@ -93,12 +93,12 @@ class Expansion:
         return self.whitening @ self.objective.design.block(rows, np.float64).T
 
     def _sum(self, term, length=BLOCK):
-        """Sum of ``term(slice)`` over blocks of rows, a running sum a thread."""
+        """Sum of ``term(slice)`` over blocks of rows, a running sum in float64 a thread."""
         pieces = list(blocks(self.objective.n_rows, length))
         shares = [pieces[k :: n_threads()] for k in range(min(n_threads(), len(pieces)))]
 
         def work(share):
-            total = term(share[0])
+            total = term(share[0]).astype(np.float64)
             for piece in share[1:]:
                 total += term(piece)
             return total
@@ -127,7 +127,7 @@ class Expansion:
             f = self._fourth[piece]
             U = (self._rows(piece) * (self._unit * np.abs(f) ** 0.25)).astype(np.float32)
             positive, negative = self.pairs.of(U[:, f > 0]), self.pairs.of(U[:, f < 0])
-            return (positive @ positive.T).astype(np.float64) - negative @ negative.T
+            return positive @ positive.T - negative @ negative.T
 
         def size(piece):
             U = self._rows(piece)
