@@ -242,7 +242,8 @@ class Expansion:
         objective, order = self.objective, 4 if self.fourth else 3
         unit = size * np.sqrt(max(self.certificate.largest_reach, 1e-300))
         moves = (whitened / np.maximum(unit, 1e-300)).astype(np.float32)
-        weights = objective.curvatures.astype(np.float32)
+        top = max(objective.curvatures.max(), 1e-300)
+        weights = (objective.curvatures / top).astype(np.float32)
         largest, sums = np.zeros(len(rows)), np.zeros(len(rows))
         for piece in blocks(objective.n_rows, BLOCK // 2):
             others = self._rows(piece) * (objective.weights[piece] > 0)
@@ -255,11 +256,11 @@ class Expansion:
             squares *= squares if self.fourth else moved
             squares *= squares
             sums += weights[piece] @ squares
-        # of the products; powers below it may vanish
-        noise = 2 * (objective.d + 3) * UNIT32 + 3e-5
+        # of the products; powers of what is smaller may vanish
+        noise = 2 * (objective.d + 3) * UNIT32 + 1e-4
         mean = (1.001 * sums) ** (0.5 / order) + noise * weights.sum() ** (0.5 / order)
         factor = self.bounds[2] / 24 if self.fourth else self.bounds[1] / 6
-        return unit * (1.001 * largest + noise), factor * (unit * mean) ** order
+        return unit * (1.001 * largest + noise), factor * np.sqrt(top) * (unit * mean) ** order
 
     def _growth(self, spread, fourth):
         """Remainder a unit of length, its growth along the move left out."""

@@ -139,7 +139,8 @@ class Design:
             return map_threads(share, blocks(n, -(-n // n_threads())))
 
     def _cached_blocks(self, piece):
-        for rows in blocks(piece.stop - piece.start, self.block_length()):
+        """Short slices of a slice; an empty one of no rows."""
+        for rows in blocks(max(1, piece.stop - piece.start), self.block_length()):
             yield slice(piece.start + rows.start, piece.start + rows.stop)
 
     def double(self, rows):
