@@ -27,7 +27,8 @@ class Design:
 
     def __init__(self, X, intercept=1.0):
         self.sparse = sparse.issparse(X)
-        self.X = X.tocsr() if self.sparse else np.asarray(X)
+        # BLAS takes aligned rows only, and others give other last digits
+        self.X = X.tocsr() if self.sparse else np.require(X, requirements="A")
         self.intercept = intercept
         self.shape = (X.shape[0], X.shape[1] + (intercept is not None))
         self.dtype = self.X.dtype
