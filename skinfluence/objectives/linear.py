@@ -124,7 +124,7 @@ class LinearObjective(Objective):
     def value(self, theta, weights=None, rho=1.0, Z=None):
         """``F`` at ``theta``, under other row weights and penalty factor if given."""
         weights = self.weights if weights is None else weights
-        if self.design.sparse:
+        if not self.design.one_pass:
             total = weights @ self.loss.value(self.predict(theta) if Z is None else Z, self.y)
             return total + rho * self.penalty_value(theta)
         coef = theta.reshape(self.n_outputs, self.d)
@@ -232,7 +232,7 @@ class LinearObjective(Objective):
 
     def slope_model(self, theta, weights=None, rho=1.0):
         """Outputs and gradient at ``theta``; dense rows are read once for both."""
-        if self.design.sparse:
+        if not self.design.one_pass:
             Z = self.predict(theta)
             return Z, self.gradient(theta, weights, rho, Z)
         weights = self.weights if weights is None else weights
