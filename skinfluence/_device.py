@@ -102,7 +102,7 @@ class DevicePairs:
                 self.coefficients, self.basis = put(gradients.coefficients), put(gradients.basis)
         elif type(effects) is LinearNewtonEffects and self.objective.rule.trivial:
             rows = np.arange(self.objective.n_rows)
-            check_lone_rows(self.objective, rows)
+            check_lone_rows(self.objective, effects.lone, rows)
             parts = [effects._scales(part)[0] for part in effects.row_blocks(rows)]
             self.scales = put(np.concatenate(parts))
 

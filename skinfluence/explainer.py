@@ -5,6 +5,7 @@ from numbers import Integral
 
 import numpy as np
 from sklearn.base import BaseEstimator
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils import get_tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import (
@@ -262,7 +263,7 @@ class InfluenceExplainer(
             return  # a solve a row would cost more than what was asked for
         if self.objective_.leverage_bound(self.solver_) <= HIGH_LEVERAGE:
             return
-        high = np.flatnonzero(self.leverage_ > HIGH_LEVERAGE)
+        high = np.flatnonzero(self._leverages() > HIGH_LEVERAGE)
         if len(high):
             warnings.warn(
                 f"{len(high)} rows have leverage above {HIGH_LEVERAGE}: {high[:10].tolist()}. "
@@ -419,8 +420,10 @@ class InfluenceExplainer(
         The largest eigenvalue of ``S_i A_i`` with several outputs.
         """
         check_is_fitted(self)
-        if self._shards is not None:
-            return self._shards.leverages()
+        return self._leverages() if self._shards is None else self._shards.leverages()
+
+    # -- inside ----------------------------------------------------------------------------
+    def _leverages(self):
         if self._leverage is None:
             parts = [
                 self.objective_.output_leverages(self.solver_, rows)
@@ -429,7 +432,6 @@ class InfluenceExplainer(
             self._leverage = np.concatenate(parts)
         return self._leverage
 
-    # -- inside ----------------------------------------------------------------------------
     def _check_queries(self, X, y):
         check_is_fitted(self)
         rows = self._final_rows(self._check_rows_of(X))
@@ -473,7 +475,8 @@ class InfluenceExplainer(
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        inner = get_tags(self.estimator)
+        frozen = isinstance(self.estimator, FrozenEstimator)  # whose tags are a deep copy
+        inner = get_tags(self.estimator.estimator if frozen else self.estimator)
         tags.input_tags.sparse = inner.input_tags.sparse
         tags.input_tags.allow_nan = inner.input_tags.allow_nan
         tags.target_tags.required = True

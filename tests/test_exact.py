@@ -156,10 +156,49 @@ def test_fourth_order_is_far_more_accurate_than_third():
     assert errors[1] < errors[0] / 20
 
 
+@pytest.mark.parametrize("fourth", [False, True])
+def test_a_measured_remainder_proves_more_rows_and_holds(fourth):
+    X, y = make_data(400, 6)
+    X[:3] *= 4  # rows of leverage: what others can reach at most says little of what they do
+    effects = InfluenceExplainer(LogisticRegression(), method="exact").fit(X, y).effects_
+    effects._plan()
+    expansion = Expansion(effects._certificate)
+    if fourth:
+        expansion.add_fourth()
+    rows = np.arange(40)
+    solution = expansion.solve(rows, 1e-8)
+    plain, measured = (expansion.prove(rows, solution, way) for way in (False, True))
+    assert (measured[1] < plain[1]).mean() > 0.9
+    found, to_parameters = expansion.parameters(solution.whitened), effects._certificate.euclidean
+    for row in rows:
+        error = np.linalg.norm(found[row] - reference(effects.objective, row))
+        assert error <= (to_parameters(rows) * measured[1])[row]
+
+
+def test_measured_outputs_are_those_of_the_other_rows():
+    X, y = make_data(300, 6)
+    effects = InfluenceExplainer(LogisticRegression(), method="exact").fit(X, y).effects_
+    effects._plan()
+    expansion, objective = Expansion(effects._certificate), effects.objective
+    rows = np.arange(30)
+    solution = expansion.solve(rows, 1e-8)
+    size = np.linalg.norm(solution.whitened, axis=0)
+    spread, remainder = expansion._measured(rows, solution.whitened, size)
+    moved = objective.predict_many(expansion.parameters(solution.whitened))[:, :, 0]
+    moved[rows, rows] = 0
+    bound = expansion.bounds[1] / 6 * np.sqrt(objective.curvatures @ np.abs(moved) ** 6)
+    np.testing.assert_array_less(np.abs(moved).max(axis=0), spread)
+    np.testing.assert_array_less(bound, remainder)
+    np.testing.assert_allclose(spread, np.abs(moved).max(axis=0), rtol=2e-3)
+    np.testing.assert_allclose(remainder, bound, rtol=2e-3)
+
+
 def test_sweep_and_expansion_agree_with_each_other():
     X, y = make_data(1500, 4)
     swept = InfluenceExplainer(LogisticRegression(), method="exact").fit(X, y)
-    few = swept.parameter_influence(np.arange(5))  # too few to be worth tensors
+    swept.effects_._plan()
+    swept.effects_._expandable = False
+    few = swept.parameter_influence(np.arange(5))
     assert swept.effects_.engines == {"expansion": 0, "sweep": 5, "damped Newton": 0}
     again = InfluenceExplainer(LogisticRegression(), method="exact").fit(X, y)
     all_rows = again.parameter_influence()

@@ -74,7 +74,7 @@ class SpanEffects(Effects):
 
     def parameters(self, rows):
         """Row by row."""
-        check_lone_rows(self.objective, rows)
+        check_lone_rows(self.objective, self.objective.lone_rows(), rows)
         return self.joint_parameters([np.array([i]) for i in rows])
 
     def joint_parameters(self, groups):

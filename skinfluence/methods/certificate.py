@@ -332,6 +332,8 @@ def _reach_at(objective, factor, block, present):
     """Largest pair leverage of the present rows under another Hessian."""
 
     class Factored:  # what leverage_blocks asks of a solver
+        factors_ = (factor,)
+
         @staticmethod
         def solve(V):
             return solve_repeated(factor, V, block.repeats)

@@ -130,8 +130,7 @@ class LinearExactEffects(Effects):
     def parameters(self, rows):
         """From what was found before, or by the engines."""
         rows = np.asarray(rows)
-        if len(self._lone):
-            check_lone_rows(self.objective, rows)
+        check_lone_rows(self.objective, self._lone, rows)
         if self._kept is None:
             return self._solve(rows)
         wanted = np.zeros(self.objective.n_rows, dtype=bool)
@@ -221,6 +220,10 @@ class LinearExactEffects(Effects):
         def work(part):
             solution = expansion.solve(rows[part], self.tol)
             exact, total = expansion.prove(rows[part], solution)
+            wide = np.flatnonzero(~(exact <= self.tol * solution.length))
+            if len(wide):
+                closer = expansion.prove(rows[part][wide], solution.of(wide), measured=True)
+                exact[wide], total[wide] = np.minimum((exact[wide], total[wide]), closer)
             delta[part] = expansion.parameters(solution.whitened)
             proved[part] = exact <= self.tol * solution.length
             self._bounds[rows[part]] = self._certificate.euclidean(rows[part]) * total

@@ -22,6 +22,9 @@ from .rounding import UNIT
 UNIT32 = np.finfo(np.float32).eps / 2
 BLOCK = 1024
 
+# Rows of a sum in float32.
+SHORT = 256
+
 
 @dataclass
 class Solution:
@@ -42,6 +45,11 @@ class Solution:
     length: np.ndarray
     residual: np.ndarray
     spread: np.ndarray
+
+    def of(self, index):
+        """The solution of some of the rows."""
+        parts = (self.length[index], self.residual[index], self.spread[index])
+        return Solution(self.whitened[:, index], *parts)
 
 
 class Expansion:
@@ -84,13 +92,13 @@ class Expansion:
         """Whitened rows, as columns."""
         return self.whitening @ self.objective.design.block(rows, np.float64).T
 
-    def _sum(self, term):
-        """Sum of ``term(slice)`` over blocks of rows, a running sum a thread."""
-        pieces = list(blocks(self.objective.n_rows, BLOCK))
+    def _sum(self, term, length=BLOCK):
+        """Sum of ``term(slice)`` over blocks of rows, a running sum in float64 a thread."""
+        pieces = list(blocks(self.objective.n_rows, length))
         shares = [pieces[k :: n_threads()] for k in range(min(n_threads(), len(pieces)))]
 
         def work(share):
-            total = term(share[0])
+            total = term(share[0]).astype(np.float64)
             for piece in share[1:]:
                 total += term(piece)
             return total
@@ -119,17 +127,21 @@ class Expansion:
             f = self._fourth[piece]
             U = (self._rows(piece) * (self._unit * np.abs(f) ** 0.25)).astype(np.float32)
             positive, negative = self.pairs.of(U[:, f > 0]), self.pairs.of(U[:, f < 0])
-            return (positive @ positive.T).astype(np.float64) - negative @ negative.T
+            return positive @ positive.T - negative @ negative.T
 
         def size(piece):
             U = self._rows(piece)
             return np.array([np.abs(self._fourth[piece]) @ np.einsum("ji,ji->i", U, U) ** 2])
 
-        quartic = self._sum(term) * self.pairs.counts
+        counts = self.pairs.counts
+        quartic = self._sum(term, SHORT) * counts
         self._tables = np.concatenate([self._tables, quartic.astype(np.float32)])
-        # Every float32 sum is over at most BLOCK rows or all pairs, with a few roundings more.
-        terms = BLOCK + self.pairs.size + 2 * self.objective.d + 16
-        self._quartic_floor = 1.01 * terms * UNIT32 * float(self._sum(size)[0]) / 6
+        # The float32 sums of the table are over at most SHORT rows, with a few roundings more,
+        # those of its contraction over all pairs, on which it has its Frobenius norm.
+        made = (SHORT + 16) * float(self._sum(size)[0])
+        norm = np.sqrt(counts @ quartic**2 @ (1 / counts))
+        taken = (self.pairs.size + 2 * self.objective.d + 16) * norm / self._unit**4
+        self._quartic_floor = 1.01 * UNIT32 * (made + taken) / 6
 
     # -- roots -----------------------------------------------------------------------------
     def solve(self, rows, tol, start=None, shift=None):
@@ -198,15 +210,19 @@ class Expansion:
         return whitened.T @ self.whitening
 
     # -- proofs ----------------------------------------------------------------------------
-    def prove(self, rows, solution):
+    def prove(self, rows, solution, measured=False):
         """Bounds in the norm of ``M_i`` on the distance to the optimum, without rounding and with.
 
-        Only for a solution without ``shift``.
+        Only for a solution without ``shift``. What the expansion leaves out is bounded from the
+        length of the move, or ``measured`` over all rows.
         """
-        certificate, spread = self.certificate, solution.spread
-        size = _norm(solution.whitened)
+        certificate, size = self.certificate, _norm(solution.whitened)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            remainder = self._growth(spread, self.fourth) * solution.length
+            if measured:
+                spread, remainder = self._measured(rows, solution.whitened, size)
+            else:
+                spread = solution.spread
+                remainder = self._growth(spread, self.fourth) * solution.length
             nu = solution.residual + np.exp(self.bounds[0] * spread) * remainder
             noise = certificate.floor + self.relative_floor * size
             if self.fourth:
@@ -214,6 +230,37 @@ class Expansion:
             noise = noise / np.sqrt(certificate.left(rows))
         exact = certificate.error(rows, spread, nu)
         return exact, certificate.error(rows, spread, nu + noise)
+
+    def _measured(self, rows, whitened, size):
+        """``max_j |x_j'δ|``, and the remainder, from the outputs ``u`` of all other rows.
+
+        The remainder is ``Σ_j c_j x_j`` with ``c_j`` at most ``h_j u_j⁴ b / 24`` (of third order
+        ``h_j |u_j|³ b / 6``), its growth left out. As ``M_i ≥ Σ_j h_j x_j x_j'``, its norm in
+        ``M_i⁻¹`` is at most the square root of ``Σ_j c_j² / h_j``. Products are in float32, of
+        ``u`` in units of what it can be at most.
+        """
+        objective, order = self.objective, 4 if self.fourth else 3
+        unit = size * np.sqrt(max(self.certificate.largest_reach, 1e-300))
+        moves = (whitened / np.maximum(unit, 1e-300)).astype(np.float32)
+        top = max(objective.curvatures.max(), 1e-300)
+        weights = (objective.curvatures / top).astype(np.float32)
+        largest, sums = np.zeros(len(rows)), np.zeros(len(rows))
+        for piece in blocks(objective.n_rows, BLOCK // 2):
+            others = self._rows(piece) * (objective.weights[piece] > 0)
+            moved = others.astype(np.float32).T @ moves
+            own = np.flatnonzero((rows >= piece.start) & (rows < piece.stop))
+            moved[rows[own] - piece.start, own] = 0.0
+            np.abs(moved, out=moved)
+            np.maximum(largest, moved.max(axis=0), out=largest)
+            squares = moved * moved
+            squares *= squares if self.fourth else moved
+            squares *= squares
+            sums += weights[piece] @ squares
+        # of the products; powers of what is smaller may vanish
+        noise = 2 * (objective.d + 3) * UNIT32 + 1e-4
+        mean = (1.001 * sums) ** (0.5 / order) + noise * weights.sum() ** (0.5 / order)
+        factor = self.bounds[2] / 24 if self.fourth else self.bounds[1] / 6
+        return unit * (1.001 * largest + noise), factor * np.sqrt(top) * (unit * mean) ** order
 
     def _growth(self, spread, fourth):
         """Remainder a unit of length, its growth along the move left out."""

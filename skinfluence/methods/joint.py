@@ -13,6 +13,7 @@ from ..solvers.direct import Direct
 from ..solvers.factor import PrimalFactor, solve_repeated
 from .base import Problem
 from .newton import LinearNewtonEffects
+from .without_row import outputs_along, sums_along
 
 # A step is taken with the Hessian without the group at the full fit. Where it shrinks slower
 # than this, the Hessian is made again at every step.
@@ -64,50 +65,50 @@ class _Block:
     def __init__(self, objective, groups, tol, factors):
         self.objective, self.groups, self.tol = objective, groups, tol
         rule = objective.rule
-        self.weights = np.empty((objective.n_rows, len(groups)))
+        self.weights = np.empty((len(groups), objective.n_rows))
         self.penalty = np.empty((len(groups), *objective.penalty.shape))
         for g, rows in enumerate(groups):
             objective.check_removable(rows)
             phi, rho = rule.joint_factors(rows)
             self.penalty[g] = rho * factors[g] * objective.penalty
-            self.weights[:, g] = objective.weights * phi[rule.groups]
-            self.weights[rows, g] = 0.0
+            self.weights[g] = objective.weights * phi[rule.groups]
+            self.weights[g, rows] = 0.0
 
     def solve(self):
         """Chord steps for all groups, full Newton steps for those that shrink too slowly."""
         objective = self.objective
         factors = self._quadratics()
         theta = np.repeat(objective.theta[None], len(self.groups), axis=0)
-        Z = np.repeat(objective.outputs[:, None], len(self.groups), axis=1)
+        fitted = np.ascontiguousarray(objective.outputs.T)  # shape (K, n), as those of groups are
+        Z = np.repeat(fitted[None], len(self.groups), axis=0)
         active, last = np.arange(len(self.groups)), np.full(len(self.groups), np.inf)
         slow = []
         while len(active):
-            steps = self._steps(theta[active], Z[:, active], active, factors)
-            moved = objective.design.predict(steps.reshape(-1, objective.d))
-            moved = moved.reshape(objective.n_rows, len(active), -1)
+            steps = self._steps(theta[active], Z[active], active, factors)
+            moved = outputs_along(objective.design, steps.reshape(-1, objective.d))
+            moved = moved.reshape(len(active), *fitted.shape)
             theta[active] -= steps.reshape(len(active), -1)
-            Z[:, active] -= moved
-            size = np.abs(moved).max(axis=(0, 2))
-            change = np.abs(Z[:, active] - objective.outputs[:, None]).max(axis=(0, 2))
+            Z[active] -= moved
+            size, change = _largest(moved), _largest(Z[active] - fitted)
             known = np.isfinite(last[active])  # the first step says nothing of the rate yet
             rate = np.maximum(size / last[active], SMALLEST_RATE)
             done = known & (size * rate / (1 - np.minimum(rate, 0.5)) <= self.tol * change)
-            done |= size <= 1e-14 * (1 + np.abs(Z[:, active]).max(axis=(0, 2)))
+            done |= size <= 1e-14 * (1 + _largest(Z[active]))
             failing = ~done & ~(rate <= SLOWEST)
             slow.extend(active[failing])
             last[active] = size
             active = active[~done & ~failing]
         for g in slow:
-            theta[g] = self._penalised(g).minimise(objective.theta, self.weights[:, g]).theta
+            theta[g] = self._penalised(g).minimise(objective.theta, self.weights[g]).theta
         return theta - objective.theta
 
     def _steps(self, theta, Z, active, factors):
         objective = self.objective
         n, K, d = objective.n_rows, objective.n_outputs, objective.d
-        slopes = objective.loss.gradient(Z, np.expand_dims(objective.y, 1))
-        slopes *= self.weights[:, active, None]
-        gradient = objective.design.tdot(slopes.reshape(n, -1))
-        gradient = gradient.T.reshape(len(active), K * d)
+        slopes = objective.loss.gradient(Z.transpose(0, 2, 1), objective.y)
+        slopes *= self.weights[active][:, :, None]
+        slopes = slopes.transpose(0, 2, 1).reshape(-1, n)
+        gradient = sums_along(objective.design, slopes).reshape(len(active), K * d)
         gradient += self.penalty[active].reshape(gradient.shape) * theta
         return self._solve(gradient, active, factors).reshape(len(active), K, d)
 
@@ -126,7 +127,7 @@ class _Block:
     def _quadratics(self):
         """Factored Hessians without each group, at the full fit."""
         objective = self.objective
-        full = objective.quadratic(objective.theta)
+        full = objective.quadratic_blocks()[0]
         downdate = objective.rule.trivial and full.size <= full.rows.n_rows
         matrix = full.matrix() if downdate else None
         factors = []
@@ -139,7 +140,7 @@ class _Block:
                     left[np.diag_indices_from(left)] += part - full.penalty
                     factors.append(PrimalFactor(left, full.gauge))
                 else:
-                    block = self._penalised(g).quadratic(objective.theta, self.weights[:, g])
+                    block = self._penalised(g).quadratic(objective.theta, self.weights[g])
                     factors.append(block.factorise())
             except LinAlgError as error:
                 raise ValueError(
@@ -148,6 +149,11 @@ class _Block:
                     "Add a penalty, or refit"
                 ) from error
         return factors
+
+
+def _largest(values):
+    """Largest absolute value of each group: (g,)."""
+    return np.maximum(values.max(axis=(1, 2)), -values.min(axis=(1, 2)))
 
 
 class _RowBlock(_Block):

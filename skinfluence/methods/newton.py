@@ -1,6 +1,6 @@
 """One Newton step on the objective without the row."""
 
-from functools import singledispatch
+from functools import cached_property, singledispatch
 
 import numpy as np
 
@@ -74,10 +74,15 @@ class LinearNewtonEffects(Effects):
         super().__init__(problem)
         self.damping = added_damping(problem.solver)
 
+    @cached_property
+    def lone(self):
+        """Rows that are the only ones of their class."""
+        return self.objective.lone_rows()
+
     def parameters(self, rows):
         """``(H - S_i ⊗ x_i x_i')⁻¹ p_i``, rules (balanced weights, mean form) included."""
         objective = self.objective
-        check_lone_rows(objective, rows)
+        check_lone_rows(objective, self.lone, rows)
         if objective.rule.trivial:
             x = objective.design.block(rows, np.float64)
             scales = self._scales(rows)[0]
@@ -89,8 +94,8 @@ class LinearNewtonEffects(Effects):
         """``A_i s_i`` without forming parameters."""
         if not self.objective.rule.trivial:
             return super().own_outputs(rows)
-        check_lone_rows(self.objective, rows)
-        scales, leverages = self._scales(rows)
+        check_lone_rows(self.objective, self.lone, rows)
+        scales, leverages = self._scales(rows, single=self.objective.dtype == np.float32)
         if self.objective.loss.scalar:
             return leverages[:, None] * scales
         return np.einsum("ikc,ic->ik", leverages, scales)
@@ -99,13 +104,17 @@ class LinearNewtonEffects(Effects):
         """One Newton step without each group."""
         return np.array([self._joint(np.asarray(group)) for group in groups])
 
-    def _scales(self, rows):
-        """``s_i = (I - S_i A_i)⁻¹ r_i`` and the leverage blocks ``A_i``."""
+    def _scales(self, rows, single=False):
+        """``s_i = (I - S_i A_i)⁻¹ r_i`` and the leverage blocks ``A_i``, as ``single`` has them."""
         objective = self.objective
-        leverages = objective.leverage_blocks(self.solver, rows)
+        leverages = objective.leverage_blocks(self.solver, rows, single)
         residuals = objective.residuals[rows]
         if objective.loss.scalar:
             left = 1 - objective.curvatures[rows] * leverages
+            high = np.flatnonzero(left < 0.5) if single else ()  # the difference magnifies errors
+            if len(high):
+                leverages[high] = objective.leverage_blocks(self.solver, rows[high])
+                left[high] = 1 - objective.curvatures[rows[high]] * leverages[high]
             check_left(left, rows)
             return residuals / left[:, None], leverages
         system = np.eye(objective.n_outputs) - objective.curvature_matrices(rows) @ leverages
@@ -261,12 +270,10 @@ def added_damping(solver):
     return getattr(solver, "damping_", 0.0)
 
 
-def check_lone_rows(objective, rows):
-    """Refuse rows that are the only ones of their class."""
-    lone = objective.lone_rows()
-    if len(lone):
-        for row in np.intersect1d(lone, rows):
-            objective.check_removable([row])
+def check_lone_rows(objective, lone, rows):
+    """Refuse rows that are among ``lone``, the only ones of their class."""
+    for row in np.intersect1d(lone, rows) if len(lone) else ():
+        objective.check_removable([row])
 
 
 def check_left(left, rows):

@@ -129,7 +129,7 @@ class LinearSecondOrderEffects(Effects):
             return
         single = np.array([group[0] for group in groups if len(group) == 1], dtype=np.intp)
         if len(single):
-            check_lone_rows(objective, single)
+            check_lone_rows(objective, objective.lone_rows(), single)
             check_left(1 - objective.output_leverages(self.solver, single), single)
         for group in groups:
             if len(group) > 1:

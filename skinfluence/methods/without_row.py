@@ -5,7 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
-from .._blocks import block_length, blocks, index_blocks
+from .._blocks import block_length, blocks, index_blocks, n_threads
 from ..solvers.factor import split_outputs
 from .newton import LinearNewtonEffects
 from .rounding import BLOCK
@@ -55,11 +55,14 @@ class WithoutRow:
         return self.newton.solver.blocks_[0].matrix()
 
     def chunks(self, rows):
-        """Pieces of ``rows`` whose (n_rows, piece, K) arrays stay near the cache."""
-        objective = self.objective
-        width = objective.n_rows * objective.n_outputs
-        length = min(block_length(8 * width, share=1 / 64), max(16, 2**17 // width))
+        """Pieces of ``rows`` for a thread each, several a core."""
+        length = max(self._cached(), min(512, -(-len(rows) // (4 * n_threads()))))
         return list(index_blocks(np.asarray(rows), length))
+
+    def _cached(self):
+        """How many rows have (n_rows, rows, K) arrays that stay near the cache."""
+        width = self.objective.n_rows * self.objective.n_outputs
+        return min(block_length(8 * width, share=1 / 64), max(16, 2**17 // width))
 
     def slope(self, rows, delta):
         """Gradient of ``F_{-i}`` at ``θ̂ + δ_i`` for each row: a :class:`Slope`.
@@ -67,10 +70,22 @@ class WithoutRow:
         Sums over rows are of differences from the fit: their rounding is relative to ``δ``.
         """
         objective = self.objective
-        n, K, b = objective.n_rows, objective.n_outputs, len(rows)
         x = objective.design.block(rows, np.float64)
         phi, rho = objective.rule.factors(rows)
-        moved = _outputs(objective.design, delta.reshape(b * K, -1)).reshape(b, K, n)
+        gradient, spread = np.empty(delta.shape), np.empty(len(rows))
+        for piece in blocks(len(rows), self._cached()):
+            gradient[piece], spread[piece] = self._others(rows[piece], delta[piece], phi[piece])
+        gradient += rho[:, None] * objective.penalty.ravel() * delta
+        gradient -= self.newton.released(rows, x)
+        step = self.newton.downdated(x, rows, self.leverages(rows), gradient)
+        decrement = np.sqrt(np.maximum(0.0, np.einsum("ij,ij->i", gradient, step)))
+        return Slope(gradient, spread, step, decrement)
+
+    def _others(self, rows, delta, phi):
+        """Change of the gradient of the other rows' losses, and the spread of their outputs."""
+        objective = self.objective
+        n, K, b = objective.n_rows, objective.n_outputs, len(rows)
+        moved = outputs_along(objective.design, delta.reshape(b * K, -1)).reshape(b, K, n)
         moved = moved.transpose(0, 2, 1)  # shape (b, n, K), the rows contiguous in memory
         moved[np.arange(b), rows] = 0.0
         if self._idle is not None:
@@ -79,12 +94,8 @@ class WithoutRow:
         slopes *= objective.weights[:, None]
         if objective.rule.balanced:
             slopes *= phi[:, objective.rule.groups][:, :, None]
-        sums = _sums(objective.design, slopes.transpose(0, 2, 1).reshape(b * K, n))
-        gradient = sums.reshape(b, -1) + rho[:, None] * objective.penalty.ravel() * delta
-        gradient -= self.newton.released(rows, x)
-        step = self.newton.downdated(x, rows, self.leverages(rows), gradient)
-        decrement = np.sqrt(np.maximum(0.0, np.einsum("ij,ij->i", gradient, step)))
-        return Slope(gradient, _spread(moved), step, decrement)
+        sums = sums_along(objective.design, slopes.transpose(0, 2, 1).reshape(b * K, n))
+        return sums.reshape(b, -1), _spread(moved)
 
     def joint_gradient(self, rows, delta):
         """Gradient at ``θ̂ + δ`` without ``rows`` together, shape (n_params,).
@@ -96,11 +107,11 @@ class WithoutRow:
         phi, rho = objective.rule.joint_factors(rows)
         factors = phi[objective.rule.groups]
         factors[rows] = 0.0
-        moved = _outputs(objective.design, delta.reshape(objective.n_outputs, -1)).T
+        moved = outputs_along(objective.design, delta.reshape(objective.n_outputs, -1)).T
         moved = np.where((objective.weights * factors > 0)[:, None], moved, 0.0)
         slopes = objective.loss.gradient_change(objective.outputs, moved, objective.y)
         slopes *= (objective.weights * factors)[:, None]
-        gradient = _sums(objective.design, slopes.T).ravel()
+        gradient = sums_along(objective.design, slopes.T).ravel()
         gradient += rho * objective.penalty.ravel() * delta
         gradient += (rho - 1) * objective.penalty_gradient(objective.theta)
         changed = np.flatnonzero(factors != 1)
@@ -147,7 +158,7 @@ class WithoutRow:
         return squares.reshape(block.repeats, -1).sum(axis=0)
 
 
-def _outputs(design, coef):
+def outputs_along(design, coef):
     """Outputs of all rows for each of ``coef`` (m, d): (m, n), contiguous along the rows."""
     if design.sparse or design.dtype != np.float64:
         return np.ascontiguousarray(design.predict(coef).T)
@@ -158,7 +169,7 @@ def _outputs(design, coef):
     return out
 
 
-def _sums(design, slopes):
+def sums_along(design, slopes):
     """``slopes @ rows`` for ``slopes`` of shape (m, n): (m, d)."""
     if design.sparse or design.dtype != np.float64:
         return np.ascontiguousarray(design.tdot(slopes.T).T)

@@ -2,12 +2,16 @@
 
 import numpy as np
 from scipy import sparse
+from scipy.linalg import get_blas_funcs
 
 from .._blocks import block_length, blocks, map_threads, n_threads, one_blas_thread
 from .._tensors import tensor_of
 
 # Entries of a design below which one thread is faster than starting two.
 THREADED_SIZE = 400_000
+
+# Rows of a block whose product with a small matrix is wanted while it is still in cache.
+CACHED_ROWS = 1024
 
 
 class Design:
@@ -23,7 +27,8 @@ class Design:
 
     def __init__(self, X, intercept=1.0):
         self.sparse = sparse.issparse(X)
-        self.X = X.tocsr() if self.sparse else np.asarray(X)
+        # BLAS takes aligned rows only, and others give other last digits
+        self.X = X.tocsr() if self.sparse else np.require(X, requirements="A")
         self.intercept = intercept
         self.shape = (X.shape[0], X.shape[1] + (intercept is not None))
         self.dtype = self.X.dtype
@@ -100,7 +105,7 @@ class Design:
         scales = np.sqrt(weights) if positive else weights
 
         def part(rows):
-            scaled = self._scaled_block(rows, scales[rows])
+            scaled = self.double(rows).scaled(scales[rows])
             # one array with itself: BLAS does the symmetric half only
             return (scaled.T @ (scaled if positive else self.block(rows, np.float64)),)
 
@@ -114,8 +119,8 @@ class Design:
 
         def share(piece):
             totals = None
-            for rows in blocks(piece.stop - piece.start, self.block_length()):
-                values = part(slice(piece.start + rows.start, piece.start + rows.stop))
+            for rows in self._cached_blocks(piece):
+                values = part(rows)
                 if totals is None:
                     totals = list(values)
                 else:
@@ -123,18 +128,47 @@ class Design:
                         total += value
             return totals
 
-        n = self.shape[0]
-        few = n * self.shape[1] < THREADED_SIZE
-        with one_blas_thread():  # a block is too small for BLAS to share out
-            shares = map_threads(share, blocks(n, n if few else -(-n // n_threads())))
+        shares = self._shared(share)
         return [sum(values[1:], values[0]) for values in zip(*shares, strict=True)]
 
-    def _scaled_block(self, rows, scales):
-        out = np.empty((len(scales), self.shape[1]))
-        width = self.X.shape[1]
-        np.multiply(self.X[rows], scales[:, None], out=out[:, :width])
+    def _shared(self, share):
+        """``share(slice)`` of the rows of each core."""
+        n = self.shape[0]
+        if n * self.shape[1] < THREADED_SIZE:  # telling BLAS would take longer than the work
+            return [share(slice(0, n))]
+        with one_blas_thread():  # a block is too small for BLAS to share out
+            return map_threads(share, blocks(n, -(-n // n_threads())))
+
+    def _cached_blocks(self, piece):
+        """Short slices of a slice; an empty one of no rows."""
+        for rows in blocks(max(1, piece.stop - piece.start), self.block_length()):
+            yield slice(piece.start + rows.start, piece.start + rows.stop)
+
+    def double(self, rows):
+        """The design of some rows (a slice), dense, in float64: a view where it is."""
+        return Design(self.X[rows].astype(np.float64, copy=False), self.intercept)
+
+    def scaled(self, scales):
+        """Dense rows with the intercept column, each times its scale, in float64: (n, d)."""
+        out = np.empty(self.shape)
+        np.multiply(self.X, scales[:, None], out=out[:, : self.X.shape[1]])
         if self.intercept is not None:
             out[:, -1] = self.intercept * scales
+        return out
+
+    def squared_lengths(self, rows, W):
+        """``‖W x_i‖²`` of some rows, (b,), by products in the dtype of a lower triangular ``W``."""
+        X, columns = self.X[contiguous(rows)], self.X.shape[1]
+        multiply = get_blas_funcs("trmm", (W,))
+        inner = np.asfortranarray(W[:columns, :columns])
+        out = np.empty(X.shape[0])
+        for piece in blocks(len(out), CACHED_ROWS):
+            x = X[piece].toarray() if self.sparse else X[piece]
+            x = x.astype(W.dtype, copy=False)
+            moved = multiply(1.0, inner, x.T, lower=True).T
+            out[piece] = np.einsum("ij,ij->i", moved, moved)
+            if self.intercept is not None:
+                out[piece] += (x @ W[-1, :-1] + self.intercept * W[-1, -1]) ** 2
         return out
 
     def largest(self):

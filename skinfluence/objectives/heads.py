@@ -151,7 +151,8 @@ class ClassifierHead(Head):
 
     def encode(self, y):
         """Class indices; a label never seen in fitting is refused."""
-        y = column_or_1d(y, warn=False)
+        if type(y) is not np.ndarray or y.ndim != 1:  # else the look would take the longest
+            y = column_or_1d(y, warn=False)
         index = np.searchsorted(self.classes, y) if _sortable(self.classes, y) else None
         if index is None:
             lookup = {label: i for i, label in enumerate(self.classes.tolist())}

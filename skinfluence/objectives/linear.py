@@ -10,7 +10,6 @@ import numpy as np
 from scipy.linalg import LinAlgError
 from sklearn.exceptions import ConvergenceWarning
 
-from .._blocks import blocks
 from ..gradients import KroneckerRows
 from ..solvers.factor import (
     PrimalFactor,
@@ -23,9 +22,6 @@ from ..solvers.factor import (
 from .base import Objective, relative_noise
 from .linear_rows import FactoredRows, LinearQueries, ScaledRows
 from .rules import RemovalRule
-
-# Rows of a block whose product with a small matrix is wanted while it is still in cache.
-CACHED_ROWS = 1024
 
 _unevaluated = ContextVar("unevaluated", default=False)
 
@@ -128,8 +124,16 @@ class LinearObjective(Objective):
     def value(self, theta, weights=None, rho=1.0, Z=None):
         """``F`` at ``theta``, under other row weights and penalty factor if given."""
         weights = self.weights if weights is None else weights
-        Z = self.predict(theta) if Z is None else Z
-        return weights @ self.loss.value(Z, self.y) + rho * self.penalty_value(theta)
+        if not self.design.one_pass:
+            total = weights @ self.loss.value(self.predict(theta) if Z is None else Z, self.y)
+            return total + rho * self.penalty_value(theta)
+        coef = theta.reshape(self.n_outputs, self.d)
+
+        def part(rows):
+            z = self.design.double(rows).predict(coef) if Z is None else Z[rows]
+            return (np.array(weights[rows] @ self.loss.value(z, self.y[rows])),)
+
+        return float(self.design.sums(part)[0]) + rho * self.penalty_value(theta)
 
     def gradient(self, theta, weights=None, rho=1.0, Z=None):
         """``∇F`` at ``theta``, shape (n_params,); ``Z`` are the outputs there, if known."""
@@ -184,31 +188,39 @@ class LinearObjective(Objective):
             If no finite minimum is reached: separable classes without a penalty.
         """
         start, first_norm, decrement, value = theta, None, np.inf, None
+        size, ahead = 1.0, np.inf
         for n_steps in range(max_iter + 1):  # noqa: B007
-            Z, gradient, block = self.local_model(theta, weights, rho)
-            if not np.isfinite(gradient).all():
-                raise ValueError(
-                    "the gradient is not finite at the estimator's parameters: its fit diverged. "
-                    "Scale the columns and the targets, or raise max_iter"
-                )
+            # Where the step ahead is short but not yet the last, the Hessian at hand serves
+            chord = self.loss.smooth and 1e-11 * size < ahead <= 1e-4 * size
+            if chord:
+                Z, gradient = self.slope_model(theta, weights, rho)
+            else:
+                Z, gradient, block = self.local_model(theta, weights, rho)
+                factor = None
+            _check_finite(gradient)
             norm = float(np.abs(gradient).max(initial=0.0))
             first_norm = norm if first_norm is None else first_norm
-            factor = self._factor(block)
+            factor = self._factor(block) if factor is None else factor
             step = solve_repeated(factor, gradient[:, None], block.repeats)[:, 0]
             last, decrement = decrement, np.sqrt(max(0.0, float(gradient @ step)))
             size = block.length(theta)
-            if decrement <= 1e-14 * size or norm == 0:
+            # Newton's steps square, those of a Hessian made before shrink by a ratio
+            ahead = np.inf
+            if 0 < decrement <= 0.1 * last and size > 0:
+                ahead = 2 * decrement**2 / last if chord else decrement**2 / size
+            if not chord and (decrement <= 1e-14 * size or norm == 0):
                 break
-            if decrement <= 1e-9 * size and decrement > 0.3 * last:
+            last_step = not chord and decrement <= 1e-9 * size
+            if last_step and decrement > 0.3 * last:
                 break  # rounding: the gradient no longer falls
-            # Close to the minimum a full step descends; closer still, differences of values
-            # would resolve nothing.
-            far = decrement > 1e-3 * size
+            # Close to the minimum a full step descends (a longer one after it says if not);
+            # closer still, differences of values would resolve nothing.
+            far = decrement > (1e-2 if self.loss.smooth else 1e-3) * size or decrement > last
             if far and (value is None or decrement**2 > 1e-9 * max(1.0, abs(value))):
                 value = self.value(theta, weights, rho, Z)
                 step = self._step_size(theta, value, step, decrement, weights, rho) * step
             theta = theta - step
-            if self.loss.smooth and decrement <= 1e-9 * size:
+            if self.loss.smooth and last_step:
                 break  # the step just taken was the last: its error is the square of its size
         else:
             raise ValueError(
@@ -218,6 +230,23 @@ class LinearObjective(Objective):
         moved = block.length(theta - start) / max(size, 1e-300)
         return Minimum(theta, first_norm, n_steps, moved, block)
 
+    def slope_model(self, theta, weights=None, rho=1.0):
+        """Outputs and gradient at ``theta``; dense rows are read once for both."""
+        if not self.design.one_pass:
+            Z = self.predict(theta)
+            return Z, self.gradient(theta, weights, rho, Z)
+        weights = self.weights if weights is None else weights
+        coef = theta.reshape(self.n_outputs, self.d)
+        Z = np.empty((self.n_rows, self.n_outputs))
+
+        def part(rows):
+            design = self.design.double(rows)
+            Z[rows] = design.predict(coef)
+            return (design.tdot(self.loss.gradient(Z[rows], self.y[rows]) * weights[rows, None]),)
+
+        (slopes,) = self.design.sums(part)
+        return Z, slopes.T.ravel() + rho * self.penalty_gradient(theta)
+
     def local_model(self, theta, weights=None, rho=1.0):
         """Outputs, gradient and Hessian at ``theta``: ``(Z, gradient, QuadraticBlock)``.
 
@@ -225,22 +254,19 @@ class LinearObjective(Objective):
         """
         one_pass = self.loss.scalar and self.design.one_pass and self.d <= self.n_rows
         if not one_pass:
-            Z = self.predict(theta)
-            gradient = self.gradient(theta, weights, rho, Z)
+            Z, gradient = self.slope_model(theta, weights, rho)
             return Z, gradient, self.quadratic(theta, weights, rho, Z)
         weights = self.weights if weights is None else weights
         coef = theta.reshape(self.n_outputs, self.d)
         Z, roots = np.empty((self.n_rows, self.n_outputs)), np.empty(self.n_rows)
 
         def part(rows):
-            x = self.design.block(rows, np.float64)
-            z, y, w = x @ coef.T, self.y[rows], weights[rows]
+            design, y, w = self.design.double(rows), self.y[rows], weights[rows]
+            z = design.predict(coef)
             slopes = self.loss.gradient(z, y) * w[:, None]
             Z[rows], roots[rows] = z, np.sqrt(w * self.loss.curvature(z, y))
-            slopes = x.T @ slopes
-            own = self.design.intercept is not None  # then the block is a copy, to be scaled
-            x = np.multiply(x, roots[rows, None], out=x if own else None)
-            return slopes, x.T @ x
+            x = design.scaled(roots[rows])
+            return design.tdot(slopes), x.T @ x
 
         slopes, gram = self.design.sums(part)
         penalty = rho * self.penalty
@@ -363,20 +389,24 @@ class LinearObjective(Objective):
         matrices = self.loss.curvature_matrix(self.outputs[rows], self.y[rows])
         return matrices * self.weights[rows][:, None, None]
 
-    def leverage_blocks(self, solver, rows):
-        """``A_i = (I_K ⊗ x_i)' H⁻¹ (I_K ⊗ x_i)``: (b,) for a scalar loss, else (b, K, K)."""
+    def leverage_blocks(self, solver, rows, single=False):
+        """``A_i = (I_K ⊗ x_i)' H⁻¹ (I_K ⊗ x_i)``: (b,) for a scalar loss, else (b, K, K).
+
+        Where ``single``, of rows in float32 that bear it, to about 1e-6.
+        """
         K, d = self.n_outputs, self.d
+        factor = solver.factors_[0] if hasattr(solver, "factors_") else None
+        on_device = len(rows) >= getattr(self.design, "fewest", np.inf)
+        if self.loss.scalar and isinstance(factor, PrimalFactor) and not on_device:
+            whitening = factor.single_whitening if single else factor.whitening
+            return self.design.squared_lengths(rows, whitening)
         inverse = solver.inverses()[0] if hasattr(solver, "inverses") else None
-        fewest = getattr(self.design, "fewest", np.inf)
-        if inverse is not None and len(rows) >= fewest:
+        if inverse is not None and on_device:
             return self.design.forms(rows, inverse, 1 if self.loss.scalar else K)
         x = self.design.block(rows, np.float64)
         if self.loss.scalar:
             if inverse is not None:
-                pieces = blocks(len(x), CACHED_ROWS)  # both factors of the product stay in cache
-                return np.concatenate(
-                    [np.einsum("ij,ij->i", x[piece] @ inverse, x[piece]) for piece in pieces]
-                )
+                return np.einsum("ij,ij->i", x @ inverse, x)
             stacked = np.zeros((K * d, len(x)))
             stacked[:d] = x.T
             return np.einsum("ij,ji->i", x, solver.solve(stacked)[:d])
@@ -511,6 +541,8 @@ class LinearObjective(Objective):
         if self.head.classes is None:
             return np.empty(0, dtype=np.intp)
         present, counts = self.weights > 0, self.class_counts()
+        if not (counts == 1).any():
+            return np.empty(0, dtype=np.intp)
         return np.flatnonzero(present & (counts[self.head_targets] == 1))
 
     def class_counts(self):
@@ -540,6 +572,14 @@ class LinearObjective(Objective):
     def read_parameters(self, estimator):
         """``θ`` from ``coef_`` and ``intercept_``."""
         return stack_parameters(estimator, self.design.intercept).ravel()
+
+
+def _check_finite(gradient):
+    if not np.isfinite(gradient).all():
+        raise ValueError(
+            "the gradient is not finite at the estimator's parameters: its fit diverged. "
+            "Scale the columns and the targets, or raise max_iter"
+        )
 
 
 def stack_parameters(estimator, intercept):

@@ -6,6 +6,9 @@ from .._blocks import block_length, blocks
 from ..gradients import KroneckerRows
 from .base import Queries
 
+# Multiplications that take less time than calls of a product for every pair of classes.
+SMALL_PRODUCT = 4_000_000
+
 
 class LinearQueries(Queries):
     """Queries of a linear predictor."""
@@ -135,8 +138,13 @@ class FactoredRows:
         return blocks(len(self.Z), block_length(16 * K * (K + m), share=1 / 8))
 
     def gram(self):
-        """``BᵀB``, class by class."""
+        """``BᵀB``, class by class; at once where that is little."""
         K, d = self.n_outputs, self.design.shape[1]
+        if self.n_rows * (K * d) ** 2 < SMALL_PRODUCT:
+            x = self.design.block(slice(None), np.float64)
+            B = self.factors(slice(None)).transpose(0, 2, 1)[:, :, :, None] * x[:, None, None, :]
+            B = B.reshape(self.n_rows, K * d)
+            return B.T @ B
         out = np.empty((K, d, K, d))
         for a in range(K):
             columns = self.loss.curvature_column(self.Z, self.y, a)

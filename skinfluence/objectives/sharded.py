@@ -105,6 +105,11 @@ class ShardedObjective(LinearObjective):
         """What stands for the curvature rows."""
         return CountedRows(n_rows)
 
+    def slope_model(self, theta, weights=None, rho=1.0):
+        """``(None, gradient)`` at ``theta``, by one pass over the shards."""
+        gradient = self.sums(group_gradients, theta)[0].sum(axis=0)
+        return None, gradient + self.penalty_gradient(theta)
+
     def value(self, theta, weights=None, rho=1.0, Z=None):
         """``F`` at ``theta``, by one pass."""
         return float(self.sums(loss_value, theta)[0]) + self.penalty_value(theta)

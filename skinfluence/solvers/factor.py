@@ -1,6 +1,7 @@
 """Factorised quadratic forms ``Λ + BᵀB``: primal (Cholesky) or dual (Woodbury), by size."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from .._memory import check_memory
 
 # Multiplications below which a solve is faster on one thread than shared out.
 SMALL_SOLVE = 10_000_000
+
+# Up to this growth of rounding errors are products of float32 rows formed in float32.
+LARGEST_GROWTH = 100
 
 
 @dataclass
@@ -134,6 +138,23 @@ class PrimalFactor:
     def inverse(self):
         """``H⁻¹``."""
         return self.solve(np.eye(len(self.scale)))
+
+    @cached_property
+    def whitening(self):
+        """Lower triangular ``W`` with ``W' W = H⁻¹``."""
+        return np.asfortranarray(self.root(np.eye(len(self.scale))))
+
+    @cached_property
+    def single_whitening(self):
+        """:attr:`whitening` in float32; in float64 where the length of ``W x`` would suffer.
+
+        That is where rounding the entries of ``x`` to float32 could itself change it by 1e-5.
+        """
+        with np.errstate(over="ignore"):
+            single = self.whitening.astype(np.float32, order="F")
+        grown = np.abs(self.whitening / self.scale) @ np.abs(np.tril(self._cholesky[0]))
+        kept = np.isfinite(single).all() and np.linalg.norm(grown) <= LARGEST_GROWTH
+        return single if kept else self.whitening
 
     def cholesky(self):
         """``(C, s)`` with ``diag(s) H diag(s) = C C'``, ``C`` lower triangular."""
