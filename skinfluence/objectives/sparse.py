@@ -230,7 +230,9 @@ class ActiveCurvature:
 
     def __init__(self, objective, block):
         self.objective, self.block = objective, block
-        self.known = np.empty(0, dtype=np.intp)
+        self.known = self.order = np.empty(0, dtype=np.intp)
+        height = block.size if block.primal else block.rows.n_rows
+        self.columns, self.matrix = np.empty((height, 0)), np.empty((0, 0))
 
     def of(self, index):
         """The Hessian of the parameters ``index``."""

@@ -114,9 +114,10 @@ class PrimalFactor:
             raise LinAlgError("the Hessian has a zero or negative diagonal entry")
         self.scale = 1 / np.sqrt(diagonal)
         scaled = matrix * self.scale[:, None] * self.scale
-        norm = np.abs(scaled).sum(axis=0).max()
+        norm = np.abs(scaled).sum(axis=0).max(initial=0.0)
         self._cholesky = cho_factor(scaled, lower=True, overwrite_a=True)
-        if dpocon(self._cholesky[0], norm, uplo="L")[0] < self.smallest_rcond:
+        rcond = dpocon(self._cholesky[0], norm, uplo="L")[0] if len(matrix) else 1.0
+        if rcond < self.smallest_rcond:
             raise LinAlgError("the Hessian is singular to working precision")
 
     def solve(self, V):
