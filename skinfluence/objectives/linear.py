@@ -215,8 +215,38 @@ class LinearObjective(Objective):
                 f"no minimum was reached in {max_iter} Newton steps (gradient norm {norm:.1e}): "
                 "are the classes separable without a penalty? Use a finite C or a positive alpha"
             )
+        self._check_bounded(Z, step, factor)
         moved = block.length(theta - start) / max(size, 1e-300)
         return Minimum(theta, first_norm, n_steps, moved, block)
+
+    def _check_bounded(self, Z, step, factor):
+        """Refuse outputs on their way to infinity, where gradient and curvature fade alike.
+
+        Each Newton step then moves them by about one; or the curvature along the way is so small
+        that a pseudo-inverse has left it out, though rows do move along it.
+        """
+        if not self.loss.smooth or self.loss.relative_bounds == (0.0, 0.0, 0.0):
+            return
+        seen = self.weights > 0
+        runs = np.abs(self._differences(step))[seen].max() > 1e-3 * max(1.0, np.abs(Z).max())
+        if not runs and isinstance(factor, PseudoFactor):
+            loss = self.loss
+            every = loss.curvature if loss.scalar else loss.curvature_matrix
+            curvature = every(Z, self.y).max()
+            for direction in factor.null.T:
+                moves = self.weights @ (self._differences(direction) ** 2).sum(axis=1)
+                runs |= moves * curvature > 1e-6
+        if runs:
+            raise ValueError(
+                "no finite minimum was reached: some fitted probabilities or means go to their "
+                "limits. Are classes separable along a direction without a penalty? Use a finite "
+                "C or a positive alpha"
+            )
+
+    def _differences(self, direction):
+        """Outputs of a direction; where only differences of outputs count, from their mean."""
+        out = self.predict(direction)
+        return out if self.loss.scalar else out - out.mean(axis=1, keepdims=True)
 
     def local_model(self, theta, weights=None, rho=1.0):
         """Outputs, gradient and Hessian at ``theta``: ``(Z, gradient, QuadraticBlock)``.

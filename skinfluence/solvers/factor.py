@@ -154,6 +154,7 @@ class PseudoFactor:
         keep = values > values[-1] * len(values) * 1e-13
         self.rank = int(keep.sum())
         self._root = self.scale[:, None] * vectors[:, keep] / np.sqrt(values[keep])
+        self.null = self.scale[:, None] * vectors[:, ~keep]
 
     def solve(self, V):
         """A solution of ``H x = V`` for ``V`` in the range of ``H``."""
