@@ -14,6 +14,12 @@ from .base import Effects, Method, Problem
 # One less leverage at or below this: what is left does not identify the fit, rounding aside.
 SMALLEST_LEFT = 1e-10
 
+# Below this a division by one less leverage loses too many digits, and the step is refined.
+FRAGILE_LEFT = 1e-3
+
+# A refinement that has come this far ends when rounding keeps it from falling further.
+REFINED = 1e-6
+
 
 class Newton(Method):
     """One Newton step on the objective without the row; the target is re-evaluated.
@@ -78,19 +84,25 @@ class LinearNewtonEffects(Effects):
         """``(H - S_i ⊗ x_i x_i')⁻¹ p_i``, rules (balanced weights, mean form) included."""
         objective = self.objective
         check_lone_rows(objective, rows)
-        if objective.rule.trivial:
-            x = objective.design.block(rows, np.float64)
-            scales = self._scales(rows)[0]
-            stacked = (scales[:, :, None] * x[:, None, :]).reshape(len(rows), -1)
-            return self.solver.solve(stacked.T).T
-        return self._refined(rows)
+        if not objective.rule.trivial:
+            return self._refined(rows)
+        x = objective.design.block(rows, np.float64)
+        scales, _, left = self._scales(rows)
+        stacked = (scales[:, :, None] * x[:, None, :]).reshape(len(rows), -1)
+        out = self.solver.solve(stacked.T).T
+        fragile = np.flatnonzero(left < FRAGILE_LEFT)
+        if len(fragile):
+            out[fragile] = self._refined(np.asarray(rows)[fragile])
+        return out
 
     def own_outputs(self, rows):
         """``A_i s_i`` without forming parameters."""
         if not self.objective.rule.trivial:
             return super().own_outputs(rows)
         check_lone_rows(self.objective, rows)
-        scales, leverages = self._scales(rows)
+        scales, leverages, left = self._scales(rows)
+        if (left < FRAGILE_LEFT).any():
+            return super().own_outputs(rows)
         if self.objective.loss.scalar:
             return leverages[:, None] * scales
         return np.einsum("ikc,ic->ik", leverages, scales)
@@ -100,16 +112,18 @@ class LinearNewtonEffects(Effects):
         return np.array([self._joint(np.asarray(group)) for group in groups])
 
     def _scales(self, rows):
-        """``s_i = (I - S_i A_i)⁻¹ r_i`` and the leverage blocks ``A_i``."""
+        """``s_i = (I - S_i A_i)⁻¹ r_i``, the leverage blocks ``A_i``, and one less leverage."""
         objective = self.objective
         leverages = objective.leverage_blocks(self.solver, rows)
         residuals = objective.residuals[rows]
         if objective.loss.scalar:
             left = 1 - objective.curvatures[rows] * leverages
             check_left(left, rows)
-            return residuals / left[:, None], leverages
+            return residuals / left[:, None], leverages, left
         system = np.eye(objective.n_outputs) - objective.curvature_matrices(rows) @ leverages
-        return np.linalg.solve(system, residuals[:, :, None])[:, :, 0], leverages
+        left = np.abs(np.linalg.eigvals(system)).min(axis=1)
+        check_left(left, rows)
+        return np.linalg.solve(system, residuals[:, :, None])[:, :, 0], leverages, left
 
     def _refined(self, rows):
         """Solve the system of every row by refinement: its base changes with the row.
@@ -124,15 +138,21 @@ class LinearNewtonEffects(Effects):
         target = self.released(rows, x)
         leverages = objective.leverage_blocks(self.solver, rows)
         delta = self.downdated(x, rows, leverages, target)
+        last = np.inf
         for _ in range(60):
             error = target - self._without_product(delta, rows, x, phi, rho, own)
             step = self.downdated(x, rows, leverages, error)
             delta = delta + step
-            if np.abs(step).max(initial=0) <= self.refine_tolerance * np.abs(delta).max(initial=0):
+            size = np.abs(step).max(axis=1) / np.maximum(np.abs(delta).max(axis=1), 1e-300)
+            rounding = (size > 0.3 * last) & (size <= REFINED)
+            if (rounding | (size <= self.refine_tolerance)).all():
                 return delta
+            last = size
         raise ValueError(
-            "the Newton system without a row did not converge: a class or group has too few rows "
-            "for its weight to be recomputed. Use method='exact' or 'refit'"
+            f"the Newton system without a row did not converge (rows "
+            f"{np.asarray(rows)[~(size <= REFINED)][:5].tolist()}): they hold the fit nearly alone, "
+            "or a class or group has too few rows for its weight to be recomputed. Add a penalty, "
+            "or use method='refit'"
         )
 
     def released(self, rows, x):
@@ -209,7 +229,9 @@ class LinearNewtonEffects(Effects):
         gradient += (rho - 1) * objective.penalty_gradient(objective.theta)
         small = len(rows) * objective.n_outputs < objective.n_params
         if objective.rule.trivial and small:
-            return self._woodbury(rows, -gradient)
+            out = self._woodbury(rows, -gradient)
+            if out is not None:
+                return out
         block = objective.quadratic(objective.theta, objective.weights * factors, rho)
         block = block.damped(self.damping) if self.damping else block
         with objective.identified_without(rows):
@@ -217,18 +239,21 @@ class LinearNewtonEffects(Effects):
         return solve_repeated(factor, -gradient[:, None], block.repeats)[:, 0]
 
     def _woodbury(self, rows, right):
-        """``(H - B'B)⁻¹ right`` with ``B`` the curvature rows of the group."""
+        """``(H - B'B)⁻¹ right`` with ``B`` the group's curvature rows; None where it is rough."""
         block, repeats = self.objective.curvature_rows(rows)
         B = block.tdot(np.eye(block.n_rows))
         columns = np.kron(np.eye(repeats), B)
         solved = self.solver.solve(np.column_stack([columns, right]))
         inner, base = solved[:, :-1], solved[:, -1]
         system = np.eye(columns.shape[1]) - columns.T @ inner
-        if np.linalg.eigvalsh(system)[0] <= SMALLEST_LEFT:
+        left = np.linalg.eigvalsh(system)[0]
+        if left <= SMALLEST_LEFT:
             raise ValueError(
                 "without this group the fit is not identified (its leverage reaches 1): add a "
                 "penalty, or use method='influence'"
             )
+        if left < FRAGILE_LEFT:
+            return None
         return base + inner @ np.linalg.solve(system, columns.T @ base)
 
 
