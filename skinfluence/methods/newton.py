@@ -78,6 +78,12 @@ class LinearNewtonEffects(Effects):
 
     def __init__(self, problem):
         super().__init__(problem)
+        if getattr(problem.solver, "rough", False):
+            raise ValueError(
+                f"a Newton step divides by one less leverage, which solver "
+                f"{type(problem.solver).__name__} knows only roughly; use solver='direct', 'cg' or "
+                "'lissa', or method='influence'"
+            )
         self.damping = added_damping(problem.solver)
 
     def parameters(self, rows):
