@@ -143,6 +143,8 @@ class LinearNewtonEffects(Effects):
         x = objective.design.block(rows, np.float64)
         target = self.released(rows, x)
         leverages = objective.leverage_blocks(self.solver, rows)
+        if objective.loss.scalar:
+            check_left(1 - objective.curvatures[rows] * leverages, rows)
         delta = self.downdated(x, rows, leverages, target)
         last = np.inf
         for _ in range(60):

@@ -18,6 +18,7 @@ from .shard import (
     loss_model,
     loss_value,
     parts_of,
+    running_in_shard,
 )
 from .sparse import SparseObjective
 
@@ -108,6 +109,9 @@ class ShardedObjective(LinearObjective):
     def value(self, theta, weights=None, rho=1.0, Z=None):
         """``F`` at ``theta``, by one pass."""
         return float(self.sums(loss_value, theta)[0]) + self.penalty_value(theta)
+
+    def _running(self, theta, step, null):
+        return self.sums(running_in_shard, theta, step, null)[0]
 
     def leverage_bound(self, solver):
         """None is known without a pass over the shards."""
