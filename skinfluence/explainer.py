@@ -434,6 +434,8 @@ class InfluenceExplainer(
     def _check_queries(self, X, y):
         check_is_fitted(self)
         rows = self._final_rows(self._check_rows_of(X))
+        if rows.shape[0] == 0:
+            raise ValueError("X holds no row: pass at least one query")
         if y is not None:
             check_order(pandas_index(X), y, "y")
             y = on_host(y)
