@@ -201,8 +201,6 @@ class LinearObjective(Objective):
                 break
             if decrement <= 1e-9 * size and decrement > 0.3 * last:
                 break  # rounding: the gradient no longer falls
-            if n_steps > 20 and decrement**2 <= 1e-30 * abs(self.value(theta, weights, rho, Z)):
-                break  # all parameters go to zero, and steps are never small beside them
             # Close to the minimum a full step descends; closer still, differences of values
             # would resolve nothing.
             far = decrement > 1e-3 * size
