@@ -129,7 +129,14 @@ class LinearNewtonEffects(Effects):
         system = np.eye(objective.n_outputs) - objective.curvature_matrices(rows) @ leverages
         left = np.abs(np.linalg.eigvals(system)).min(axis=1)
         check_left(left, rows)
-        return np.linalg.solve(system, residuals[:, :, None])[:, :, 0], leverages, left
+        scales = np.linalg.solve(system, residuals[:, :, None])[:, :, 0]
+        return self._centred(scales), leverages, left
+
+    def _centred(self, scales):
+        """Slopes that add up to zero but for rounding, which a weak penalty would blow up."""
+        if not getattr(self.objective.loss, "shift_free", False):
+            return scales
+        return scales - scales.mean(axis=1, keepdims=True)
 
     def _refined(self, rows):
         """Solve the system of every row by refinement: its base changes with the row.
@@ -156,11 +163,11 @@ class LinearNewtonEffects(Effects):
             if (rounding | (size <= self.refine_tolerance)).all():
                 return delta
             last = size
+        bad = np.asarray(rows)[~(size <= REFINED)][:5].tolist()
         raise ValueError(
-            f"the Newton system without a row did not converge (rows "
-            f"{np.asarray(rows)[~(size <= REFINED)][:5].tolist()}): they hold the fit nearly alone, "
-            "or a class or group has too few rows for its weight to be recomputed. Add a penalty, "
-            "or use method='refit'"
+            f"the Newton system without a row did not converge (rows {bad}): they hold the fit "
+            "nearly alone, or a class or group has too few rows for its weight to be recomputed. "
+            "Add a penalty, or use method='refit'"
         )
 
     def released(self, rows, x):
@@ -186,7 +193,7 @@ class LinearNewtonEffects(Effects):
         else:
             curvature = objective.curvature_matrices(rows)
             system = np.eye(objective.n_outputs) - curvature @ leverages
-            scales = np.linalg.solve(system, (curvature @ own[:, :, None]))[:, :, 0]
+            scales = self._centred(np.linalg.solve(system, curvature @ own[:, :, None])[:, :, 0])
         stacked = (scales[:, :, None] * x[:, None, :]).reshape(len(x), -1)
         return base + self.solver.solve(stacked.T).T
 

@@ -14,8 +14,8 @@ from .._blocks import block_length, blocks, index_blocks
 from .._checks import check_weighted_classes
 from .._effects import as_rows, bind, most_accurate, query_rows
 from .._follow import check_preprocessing, follow, problem_for
-from .._unwrap import unwrap, weight_name
 from .._held import warn_held
+from .._unwrap import unwrap, weight_name
 from ..methods.exact import Exact
 from ..methods.joint import has_joint_minima, joint_minima
 from ..objectives import objective_for

@@ -24,7 +24,8 @@ def check_classes_left(rows, codes, present, classes):
     left = np.bincount(codes[present & ~gone], minlength=len(classes))
     lost = (left == 0) & (np.bincount(codes[present], minlength=len(classes)) > 0)
     if lost.any():
+        name = classes[lost].tolist()[0]
         raise ValueError(
-            f"without rows {np.asarray(rows)[:5].tolist()} no row of class "
-            f"{classes[lost].tolist()[0]!r} is left: a refit would not know the class. Drop the class"
+            f"without rows {np.asarray(rows)[:5].tolist()} no row of class {name!r} is left: a "
+            "refit would not know the class. Drop the class"
         )
