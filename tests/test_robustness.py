@@ -29,12 +29,12 @@ from .test_common import CASES
 
 LONG = int(os.environ.get("SKINFLUENCE_EXAMPLES", 0))
 hostile = settings(
-    max_examples=LONG or 25,
+    max_examples=LONG or 40,
     deadline=None,
     derandomize=not LONG,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
-few = settings(hostile, max_examples=LONG or 3)
+few = settings(hostile, max_examples=LONG or 4)
 
 
 # -- tables --------------------------------------------------------------------------------
