@@ -90,6 +90,15 @@ def test_a_row_that_outweighs_all_others():
         assert_allclose(fitted + explainer.transform(X)[:, 3], left, atol=1e-6)
 
 
+def test_coefficients_of_softmax_keep_adding_up_to_zero():
+    """A weak penalty alone holds their common shift: rounding along it would be blown up."""
+    model = LogisticRegression(C=1e4, fit_intercept=False, tol=1e-10, max_iter=999)
+    explainer = explained(model, 100 * X[:, :1], MANY, "newton")
+    moves = explainer.parameter_influence()
+    rounding = 10 * np.finfo(float).eps * explainer.solver_.condition_number_  # of one solve
+    assert np.abs(moves.sum(axis=1)).max() <= rounding * np.abs(moves).max() < 1e-5
+
+
 @pytest.mark.parametrize("method", ["newton", "exact"])
 @pytest.mark.parametrize("model", [Ridge(), Lasso(0.1), PoissonRegressor()], ids=str)
 @pytest.mark.filterwarnings("ignore:the columns of X are linearly dependent")
