@@ -241,3 +241,7 @@ class RootRows(CountedRows):
     def tdot(self, U):
         """``Bᵀ U``."""
         return self.root.T @ U
+
+    def gram_product(self, V):
+        """``BᵀB V``."""
+        return self.root.T @ (self.root @ V)
