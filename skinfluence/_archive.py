@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,9 @@ from ._objects import Decoder, Encoder
 
 # Of the layout of an archive; raised when an older package could misread a newer archive.
 FORMAT = 1
+
+# What a truncated or altered archive raises when it is read.
+DAMAGED = (zipfile.BadZipFile, zlib.error, KeyError, NotImplementedError, EOFError)
 
 
 class Archived:
@@ -101,7 +105,7 @@ class Archived:
             archive = zipfile.ZipFile(path)
             manifest = json.loads(archive.read("manifest.json"))
             objects = archive.read("objects.json")
-        except (zipfile.BadZipFile, KeyError, ValueError) as error:
+        except (*DAMAGED, ValueError) as error:
             raise ValueError(f"{path} is no archive of a skinfluence explainer") from error
         with archive:
             if manifest["format"] > FORMAT:
@@ -112,7 +116,10 @@ class Archived:
             if manifest["class"] != cls.__name__:
                 kind = manifest["class"]
                 raise ValueError(f"{path} holds a {kind}; use {kind}.load to read it")
-            return Decoder(archive, trusted, net).decode(json.loads(objects))
+            try:
+                return Decoder(archive, trusted, net).decode(json.loads(objects))
+            except DAMAGED as error:
+                raise ValueError(f"{path} is damaged: {error}") from error
 
 
 def _manifest(kind):

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import numpy as np
+from sklearn.base import is_classifier
 from sklearn.utils import _safe_indexing
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.validation import (
@@ -28,6 +29,36 @@ def take_rows(X, rows):
     return _safe_indexing(X, rows)
 
 
+def pandas_index(rows):
+    """The index of a dataframe or Series as an array; None of anything else."""
+    index = getattr(rows, "index", None)
+    return None if index is None or callable(index) else np.asarray(index)  # a list's is a method
+
+
+def check_order(index, other, name):
+    """Refuse a Series whose index is ``index`` in another order: rows go by position."""
+    own = pandas_index(other)
+    if index is None or own is None or len(own) != len(index) or (own == index).all():
+        return
+    if set(own.tolist()) == set(index.tolist()):
+        raise ValueError(
+            f"{name} has the index of X in another order, and rows go by position: pass "
+            f"{name}.loc[X.index], or {name}.to_numpy() if the order is meant"
+        )
+
+
+def check_weighted_classes(estimator, y, weight, instead=None):
+    """Refuse weights that are zero for all rows of a class."""
+    if weight is None or not is_classifier(estimator) or y.ndim > 1:
+        return
+    lost = np.setdiff1d(y, y[weight > 0])
+    if len(lost):
+        raise ValueError(
+            f"sample_weight is zero for every row of class {lost.tolist()[0]!r}: drop those rows"
+            + (f", or {instead}" if instead else "")
+        )
+
+
 class RowChecks:
     """Mixin of a meta-estimator with an ``estimator``: raw tables pass, arrays are checked."""
 
@@ -35,6 +66,8 @@ class RowChecks:
         refuse_dask(X, type(self).__name__)
         if y is None:
             raise ValueError("requires y to be passed, but the target y is None")
+        check_order(pandas_index(X), y, "y")
+        check_order(pandas_index(X), sample_weight, "sample_weight")
         if self._takes_tables():
             X, y = on_host(X), on_host(y)
             validate_data(self, X, skip_check_array=True)
@@ -62,6 +95,7 @@ class RowChecks:
         sample_weight = _check_sample_weight(sample_weight, rows, ensure_non_negative=True)
         if not sample_weight.any():
             raise ValueError("every sample_weight is zero: nothing was fitted")
+        check_weighted_classes(self.estimator, np.asarray(y), sample_weight)
         return X, y, sample_weight
 
     def _takes_tables(self):

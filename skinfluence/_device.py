@@ -11,7 +11,7 @@ from ._tensors import is_tensor
 from .gradients import KroneckerRows
 from .methods.base import Effects
 from .methods.first_order import FirstOrderEffects
-from .methods.newton import LinearNewtonEffects, check_lone_rows
+from .methods.newton import FRAGILE_LEFT, LinearNewtonEffects, check_lone_rows
 from .objectives.heads import BinaryHead, OneVsRestHead, RegressionHead, SoftmaxHead
 from .objectives.linear_rows import LinearQueries
 from .objectives.losses import LogisticLoss, MultinomialLoss
@@ -103,8 +103,9 @@ class DevicePairs:
         elif type(effects) is LinearNewtonEffects and self.objective.rule.trivial:
             rows = np.arange(self.objective.n_rows)
             check_lone_rows(self.objective, effects.lone, rows)
-            parts = [effects._scales(part)[0] for part in effects.row_blocks(rows)]
-            self.scales = put(np.concatenate(parts))
+            scales, _, left = zip(*map(effects._scales, effects.row_blocks(rows)), strict=True)
+            if np.concatenate(left).min() >= FRAGILE_LEFT:  # else steps are refined on the host
+                self.scales = put(np.concatenate(scales))
 
     def linearised(self, effects, bound):
         """One product with the released gradients, in the dtype of the rows."""

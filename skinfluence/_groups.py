@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from ._blocks import block_length, blocks
+from ._checks import check_order
 from ._distributed import on_shards
 from ._effects import bind
 from ._out import empty
@@ -85,6 +86,7 @@ class GroupInfluence:
         if isinstance(groups, list | tuple) and not groups:
             raise ValueError("groups is empty: nothing is removed")
         if not isinstance(groups, list | tuple) or np.ndim(groups[0]) == 0:
+            check_order(getattr(self, "_index", None), groups, "groups")
             labels = np.asarray(groups)
             if labels.shape != (self.n_rows_,):
                 raise ValueError(

@@ -27,7 +27,29 @@ def fit_estimator(estimator, X, y, sample_weight=None):
         if routed and isinstance(estimator, Pipeline):
             check_last_weighted(estimator, sample_weight)
         options = {"sample_weight" if routed else weight_name(estimator): sample_weight}
-    return clone(estimator).fit(X, y, **options)
+    return careful_clone(estimator).fit(spare_rows(estimator, X), y, **options)
+
+
+def careful_clone(estimator):
+    """A clone none of whose parts may write into the rows it is given (``copy_X=False``)."""
+    fitted = clone(estimator)
+    return fitted.set_params(**_writers(fitted))
+
+
+def _writers(estimator):
+    params = estimator.get_params() if hasattr(estimator, "get_params") else {}
+    names = (name for name, value in params.items() if value is False)
+    return {name: True for name in names if name.rsplit("__", 1)[-1] in ("copy", "copy_X")}
+
+
+def spare_rows(estimator, X):
+    """Rows for one fit: a copy for LassoCV and its kin, which write into them without intercept."""
+    parts = [estimator, *estimator.get_params().values()]
+    writes = any(
+        type(part).__name__.endswith("CV") and getattr(part, "fit_intercept", True) is False
+        for part in parts
+    )
+    return X.copy() if writes and hasattr(X, "copy") else X
 
 
 def check_last_weighted(pipeline, sample_weight):
@@ -72,7 +94,11 @@ def unwrap(estimator, stacks=False):
     if hasattr(estimator, "best_estimator_"):
         return unwrap(estimator.best_estimator_, stacks)
     if isinstance(estimator, Pipeline):
-        before = [(n, s) for n, s in estimator.steps[:-1] if s is not None and s != "passthrough"]
+        before = [
+            (name, _reader(step))
+            for name, step in estimator.steps[:-1]
+            if step is not None and step != "passthrough"
+        ]
         steps, final = unwrap(estimator.steps[-1][1], stacks)
         return before + steps, final
     if isinstance(estimator, TransformedTargetRegressor) and hasattr(estimator, "regressor_"):
@@ -80,6 +106,12 @@ def unwrap(estimator, stacks=False):
     if stacks and hasattr(estimator, "final_estimator_"):
         return _unwrap_stacking(estimator)
     return [], estimator
+
+
+def _reader(step):
+    """A fitted step, or a copy of it that does not write into the rows it transforms."""
+    writers = _writers(step)
+    return copy.deepcopy(step).set_params(**writers) if writers else step
 
 
 def _unwrap_transformed(estimator):

@@ -15,11 +15,12 @@ from sklearn.utils.validation import (
 )
 
 from ._archive import Archived
-from ._checks import RowChecks
+from ._checks import RowChecks, check_order, pandas_index
 from ._distributed import fit_sharded, in_memory, on_shards
 from ._effects import as_rows, bind
 from ._follow import follow, innermost, is_transformed
 from ._groups import GroupInfluence
+from ._held import warn_held
 from ._inputs import InputInfluence
 from ._memorization import Memorization
 from ._most_influential import MostInfluentialSet
@@ -31,7 +32,7 @@ from ._tensors import on_host, rows_as_tensor
 from ._unlearn import Unlearning
 from ._unwrap import fit_estimator, transform, unwrap
 from ._walk import BlockWalk
-from .methods import Problem
+from .methods import Problem, Refit
 from .objectives import resolve_objective
 from .objectives.base import is_net
 from .objectives.nets import net_rows
@@ -202,8 +203,7 @@ class InfluenceExplainer(
         if is_dask(X):
             return fit_sharded(self, X, y, sample_weight)
         self._shards = None
-        index = getattr(X, "index", None)  # of a dataframe; a list's is a method
-        given = X
+        self._index, given = pandas_index(X), X
         X, y, sample_weight = self._check_training(X, y, sample_weight)
         self.estimator_ = fit_estimator(self.estimator, X, y, sample_weight)
         self._steps, final = unwrap(self.estimator_, stacks=True)
@@ -214,7 +214,6 @@ class InfluenceExplainer(
         self._name_features(X)
         self.n_rows_ = self.objective_.n_rows
         self.gradient_norm_ = self.objective_.gradient_norm
-        self._index = None if index is None or callable(index) else np.asarray(index)
         self.target_ = None if self.target == "auto" else resolve_target(self.target, True)
         problem = Problem(
             self.objective_,
@@ -230,6 +229,8 @@ class InfluenceExplainer(
         self.method_, self.solver_, self.effects_ = bind(self.method, self.solver, problem)
         self._leverage = None
         self._warn_leverage()
+        if not isinstance(self.method_, Refit):
+            warn_held(final, "method='refit'")
         return self
 
     def _resolve(self, final, X, y, sample_weight):
@@ -435,7 +436,10 @@ class InfluenceExplainer(
     def _check_queries(self, X, y):
         check_is_fitted(self)
         rows = self._final_rows(self._check_rows_of(X))
+        if rows.shape[0] == 0:
+            raise ValueError("X holds no row: pass at least one query")
         if y is not None:
+            check_order(pandas_index(X), y, "y")
             y = on_host(y)
             check_consistent_length(rows, y)
             y = np.asarray(y)

@@ -16,6 +16,7 @@ from ._blocks import block_length, blocks
 from ._distributed import check_whole
 from ._out import empty, open_sink
 from ._top import TopInfluences, TopValues, check_top
+from .objectives.stacked import StackedObjective
 from .solvers.damped import (
     GAUSS_NEWTON,
     check_unrestricted,
@@ -121,6 +122,11 @@ class GradientStore(BaseEstimator):
             raise ValueError("a store on disk needs an integer random_state to be opened again")
         check_whole(explainer, "GradientStore")
         objective = explainer.objective_
+        if isinstance(objective, StackedObjective):
+            raise TypeError(
+                "GradientStore projects the gradients of a last step, and this pipeline's earlier "
+                "steps are followed too; fit the explainer with preprocessing='frozen'"
+            )
         check_unrestricted(objective, "GradientStore")
         product = curvature_operator(objective, self.curvature)
         inverts = self.curvature in GAUSS_NEWTON
@@ -265,8 +271,10 @@ class GradientStore(BaseEstimator):
             self._factor = cho_factor(matrix, lower=True)
         except LinAlgError as error:
             raise ValueError(
-                f"the projected curvature is not positive definite at damping={self.damping_:.3g};"
-                " pass a larger damping, or use curvature='gauss_newton'"
+                f"the projected curvature is not positive definite at damping={self.damping_:.3g}, "
+                "as where the classes' intercepts have no penalty; pass a damping such as "
+                f"{1e-6 * np.diag(matrix).max():.1e}"
+                + ("" if self.curvature in GAUSS_NEWTON else ", or use curvature='gauss_newton'")
             ) from error
 
     def _project_rows(self, gradients):

@@ -164,7 +164,7 @@ def test_refusals(monkeypatch):
         with pytest.raises(TypeError, match="has no square root"):
             InfluenceEmbedding(explained(Ridge(), solver=solver)).fit(TABLE, RESPONSE)
     with pytest.raises(TypeError, match="System has no square root"):
-        InfluenceEmbedding(explained(SVC())).fit(IRIS, SPECIES)
+        InfluenceEmbedding(explained(SVC(gamma="auto"))).fit(IRIS, SPECIES)
     hinge = LinearSVC(loss="hinge", max_iter=100_000)
     with pytest.raises(TypeError, match="pinned rows"):
         InfluenceEmbedding(explained(hinge)).fit(IRIS, SPECIES > 0)

@@ -355,7 +355,7 @@ def test_perturbations_are_refused_by_name():
     refuse("dropout' is not known for Linear", perturbation="dropout", kind=TypeError)
     lasso = InfluenceExplainer(Lasso(0.01), method="influence")
     refuse("active set", lasso, perturbation="noise", kind=TypeError)
-    svc = InfluenceExplainer(SVC(), method="influence")
+    svc = InfluenceExplainer(SVC(gamma="auto"), method="influence")
     refuse("noise' is not known for", svc, perturbation="noise", kind=TypeError)
     piped = InfluenceExplainer(make_pipeline(StandardScaler(), Ridge()), method="influence")
     refuse("noise' is not known for Stacked", piped, perturbation="noise", kind=TypeError)

@@ -438,7 +438,7 @@ def test_known_steps_are_followed_without_a_warning():
 
 
 def test_steps_before_an_unsupported_last_step_are_held():
-    pipeline = make_pipeline(StandardScaler(), SVC())
+    pipeline = make_pipeline(StandardScaler(), SVC(gamma="auto"))
     with pytest.warns(UserWarning, match="not followed into SVC"):
         InfluenceExplainer(pipeline).fit(X, MANY)
     with pytest.raises(ValueError, match="not followed into SVC"):

@@ -126,12 +126,12 @@ def test_svr_on_houses_is_the_refit():
 @quiet
 def test_free_vectors_have_no_first_order_but_a_span():
     X, y = CANCER[0][:200], CANCER[1][:200]
-    first = InfluenceExplainer(SVC(), method="influence").fit(X, y)
+    first = InfluenceExplainer(SVC(gamma="auto"), method="influence").fit(X, y)
     free = first.objective_.members[first.objective_.free]
     assert len(free) > 10
     assert not first.transform(X[:20], y[:20])[:, free].any()
     # the span rule: y_k f(x_k) falls by α_k / [B⁻¹]_kk
-    span = InfluenceExplainer(SVC(), method="newton").fit(X, y)
+    span = InfluenceExplainer(SVC(gamma="auto"), method="newton").fit(X, y)
     machine = span.objective_
     K = rbf_kernel(X[free], gamma=span.estimator_._gamma)
     B = np.block([[K, np.ones((len(free), 1))], [np.ones((1, len(free))), 0.0]])
@@ -142,7 +142,7 @@ def test_free_vectors_have_no_first_order_but_a_span():
 @quiet
 def test_span_rule_of_a_group_forces_every_row_out():
     X, y = CANCER[0][:150], CANCER[1][:150]
-    span = InfluenceExplainer(SVC(), method="newton").fit(X, y)
+    span = InfluenceExplainer(SVC(gamma="auto"), method="newton").fit(X, y)
     machine = span.objective_
     reserve = np.flatnonzero(machine.coefficients == 0)[:2]
     group = np.unique(np.concatenate([machine.free[:3], reserve, [0, 7]]))
@@ -249,13 +249,13 @@ def test_a_class_of_one_row_cannot_go():
     X = CANCER[0][:30]
     y = np.zeros(30, dtype=int)
     y[4] = 1
-    explainer = InfluenceExplainer(SVC(), method="exact", target="decision").fit(X, y)
+    explainer = InfluenceExplainer(SVC(gamma="auto"), method="exact", target="decision").fit(X, y)
     with pytest.raises(ValueError, match="no row of class"):
         explainer.transform(X[:3])
 
 
 def test_pickles():
     X, y = CANCER[0][:80], CANCER[1][:80]
-    explainer = InfluenceExplainer(SVC(), method="exact").fit(X, y)
+    explainer = InfluenceExplainer(SVC(gamma="auto"), method="exact").fit(X, y)
     again = pickle.loads(pickle.dumps(explainer))
     np.testing.assert_array_equal(again.transform(X[:3]), explainer.transform(X[:3]))

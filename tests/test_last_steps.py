@@ -48,7 +48,10 @@ from . import weighted_steps as ws
 from .common import assert_close
 from .test_stages import BINARY, CODES, COUNTS, MANY, QUERIES, VALUES, X, explained, logistic
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore:.* is held at .*CV chose"),
+]
 POSITIVE = np.exp(VALUES / 10)
 BOTH = np.column_stack([VALUES, X[:, 1] - np.cos(X[:, 0])])
 ROWS = [1, 7, 23, 40]
@@ -291,8 +294,8 @@ def test_the_loss_of_a_transformed_target_is_in_units_of_the_fitted_transformer(
 @pytest.mark.parametrize(
     ("model", "y", "reason"),
     [
-        (SVC(), BINARY, "not followed into SVC"),
-        (SVR(), VALUES, "not followed into SVR"),
+        (SVC(gamma="auto"), BINARY, "not followed into SVC"),
+        (SVR(gamma="auto"), VALUES, "not followed into SVR"),
         (MLPClassifier(max_iter=5, random_state=0), BINARY, "not followed into MLPClassifier"),
     ],
 )

@@ -382,7 +382,7 @@ def test_refusals():
         few.most_influential_set(parameter="x1", flip="significance")
     for options in ({"k": 3}, {"flip": True, "method": "amip"}):
         with pytest.raises(TypeError, match="for KernelMachine most_influential_set looks for"):
-            fit(SVC(), BINARY).most_influential_set(X[[0]], **options)
+            fit(SVC(gamma="auto"), BINARY).most_influential_set(X[[0]], **options)
     gram = InfluenceExplainer(SVC(kernel="precomputed")).fit(X @ X.T, BINARY)
     with pytest.raises(TypeError, match="rows that are no kernel"):
         gram.most_influential_set(X[[0]] @ X.T, flip=True)

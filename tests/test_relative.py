@@ -100,7 +100,7 @@ def test_refusals():
     with pytest.raises(ValueError, match="uses none"):
         InfluenceExplainer(LogisticRegression(), method="tracin").fit(X, Y).row_norms()
     with pytest.raises(TypeError, match="needs a Hessian"):
-        InfluenceExplainer(SVC(), method="influence").fit(X, Y).row_norms()
+        InfluenceExplainer(SVC(gamma="auto"), method="influence").fit(X, Y).row_norms()
     piped = InfluenceExplainer(make_pipeline(StandardScaler(), Ridge())).fit(X, Y)
     with pytest.raises(ValueError, match="earlier steps move"):
         piped.row_norms()

@@ -252,9 +252,9 @@ def test_what_is_not_known_is_refused():
     with pytest.raises(TypeError, match="no solver"):
         explained(LogisticRegression(), X, y, "refit").feature_influence([0], X)
     with pytest.raises(TypeError, match="not known for KernelMachine"):
-        explained(SVC(), X, y, "exact").feature_influence([0], X)
+        explained(SVC(gamma="auto"), X, y, "exact").feature_influence([0], X)
     with pytest.raises(TypeError, match="removals alone"):
-        explained(SVC(), X, y, "refit").counterfactual_labels([0], 1 - y[:1], X)
+        explained(SVC(gamma="auto"), X, y, "refit").counterfactual_labels([0], 1 - y[:1], X)
     with pytest.raises(TypeError, match="not known for Neighbors"):
         explained(KNeighborsClassifier(), X, y, "exact").counterfactual_labels([0], 1 - y[:1], X)
     lone = np.array([1, *[0] * 20, *[2] * 20])

@@ -249,7 +249,7 @@ def test_regressors_frames_pipelines_searches_and_samplers():
     assert set(search.fit(frame, y).best_params_) == {"estimator__alpha", "n_rows"}
 
 
-@pytest.mark.parametrize("model", [SVC(), KNeighborsClassifier(3)])
+@pytest.mark.parametrize("model", [SVC(gamma="auto"), KNeighborsClassifier(3)])
 def test_models_without_derivatives(model):
     selector = InfluenceSelector(model, X_val=XV, y_val=YV, random_state=0)
     selector.fit(X[:60], Y[:60])

@@ -292,7 +292,7 @@ def test_scalars_under_tracin_and_in_a_store():
     ("estimator", "method", "name"),
     [(LogisticRegression(**TIGHT), "newton", name) for name in sorted(BINARY | HARD)]
     + [
-        (SVC(), "exact", name)
+        (SVC(gamma="auto"), "exact", name)
         for name in ("predictions' parity", "area", "parity, sigmoid", "worst group")
     ],
 )
@@ -596,7 +596,7 @@ def test_models_without_what_a_target_needs():
         neighbours.set_params(target=AdversarialLoss()).transform(X[TEST], Y[TEST])
     with pytest.raises(ValueError, match="infinite"):
         neighbours.set_params(target=LogOdds()).transform(X[TEST])
-    refit = explained(SVC(), "refit", Parameter(0), slice(0, 40))
+    refit = explained(SVC(gamma="auto"), "refit", Parameter(0), slice(0, 40))
     with pytest.raises(ValueError, match="belong to its rows"):
         refit.transform(X[TEST])
     followed = explained(

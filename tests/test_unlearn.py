@@ -307,7 +307,7 @@ def test_refusals():
     with pytest.raises(ValueError, match="no row of class"):
         explainer.unlearn(BINARY == "yes")
     for estimator, y, match in (
-        (SVC(), BINARY, "objective without rows is not known for KernelMachine"),
+        (SVC(gamma="auto"), BINARY, "objective without rows is not known for KernelMachine"),
         (Lasso(0.1), VALUES, "objective without rows is not known for SparseObjective"),
         (RidgeCV(), VALUES, "it holds .*best_score_"),
         (SGDClassifier("log_loss", random_state=0), BINARY, "SGDClassifier cannot be written"),

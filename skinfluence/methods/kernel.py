@@ -98,14 +98,15 @@ class PathEffects(Effects):
     """The optimum without the rows, by following the solution while their bounds go to zero."""
 
     def parameters(self, rows):
-        """Row by row; a row that is no support vector moves nothing."""
+        """Row by row; a row that is no support vector moves nothing but an intercept's interval."""
         objective = self.objective
         out = np.zeros((len(rows), objective.n_params))
         for position, row in enumerate(rows):
             objective.check_removable([row])
             place = objective.place[row]
             idle = place < 0 or objective.coefficients[place] == 0
-            if not (idle and objective.rule.trivial):
+            alone = place >= 0 and objective.n_free == 0  # it may bound the intercept's interval
+            if alone or not (idle and objective.rule.trivial):
                 out[position] = self._without(np.array([row]))
         return out
 

@@ -14,6 +14,12 @@ from .base import Effects, Method, Problem
 # One less leverage at or below this: what is left does not identify the fit, rounding aside.
 SMALLEST_LEFT = 1e-10
 
+# Below this a division by one less leverage loses too many digits, and the step is refined.
+FRAGILE_LEFT = 1e-3
+
+# A refinement that has come this far ends when rounding keeps it from falling further.
+REFINED = 1e-6
+
 
 class Newton(Method):
     """One Newton step on the objective without the row; the target is re-evaluated.
@@ -72,6 +78,12 @@ class LinearNewtonEffects(Effects):
 
     def __init__(self, problem):
         super().__init__(problem)
+        if getattr(problem.solver, "rough", False):
+            raise ValueError(
+                f"a Newton step divides by one less leverage, which solver "
+                f"{type(problem.solver).__name__} knows only roughly; use solver='direct', 'cg' or "
+                "'lissa', or method='influence'"
+            )
         self.damping = added_damping(problem.solver)
 
     @cached_property
@@ -83,19 +95,25 @@ class LinearNewtonEffects(Effects):
         """``(H - S_i ⊗ x_i x_i')⁻¹ p_i``, rules (balanced weights, mean form) included."""
         objective = self.objective
         check_lone_rows(objective, self.lone, rows)
-        if objective.rule.trivial:
-            x = objective.design.block(rows, np.float64)
-            scales = self._scales(rows)[0]
-            stacked = (scales[:, :, None] * x[:, None, :]).reshape(len(rows), -1)
-            return self.solver.solve(stacked.T).T
-        return self._refined(rows)
+        if not objective.rule.trivial:
+            return self._refined(rows)
+        x = objective.design.block(rows, np.float64)
+        scales, _, left = self._scales(rows)
+        stacked = (scales[:, :, None] * x[:, None, :]).reshape(len(rows), -1)
+        out = self.solver.solve(stacked.T).T
+        fragile = np.flatnonzero(left < FRAGILE_LEFT)
+        if len(fragile):
+            out[fragile] = self._refined(np.asarray(rows)[fragile])
+        return out
 
     def own_outputs(self, rows):
         """``A_i s_i`` without forming parameters."""
         if not self.objective.rule.trivial:
             return super().own_outputs(rows)
         check_lone_rows(self.objective, self.lone, rows)
-        scales, leverages = self._scales(rows, single=self.objective.dtype == np.float32)
+        scales, leverages, left = self._scales(rows, single=self.objective.dtype == np.float32)
+        if (left < FRAGILE_LEFT).any():
+            return super().own_outputs(rows)
         if self.objective.loss.scalar:
             return leverages[:, None] * scales
         return np.einsum("ikc,ic->ik", leverages, scales)
@@ -105,7 +123,10 @@ class LinearNewtonEffects(Effects):
         return np.array([self._joint(np.asarray(group)) for group in groups])
 
     def _scales(self, rows, single=False):
-        """``s_i = (I - S_i A_i)⁻¹ r_i`` and the leverage blocks ``A_i``, as ``single`` has them."""
+        """``s_i = (I - S_i A_i)⁻¹ r_i``, the leverage blocks ``A_i``, and one less leverage.
+
+        ``single`` allows leverages in single precision.
+        """
         objective = self.objective
         leverages = objective.leverage_blocks(self.solver, rows, single)
         residuals = objective.residuals[rows]
@@ -116,9 +137,20 @@ class LinearNewtonEffects(Effects):
                 leverages[high] = objective.leverage_blocks(self.solver, rows[high])
                 left[high] = 1 - objective.curvatures[rows[high]] * leverages[high]
             check_left(left, rows)
-            return residuals / left[:, None], leverages
+            return residuals / left[:, None], leverages, left
         system = np.eye(objective.n_outputs) - objective.curvature_matrices(rows) @ leverages
-        return np.linalg.solve(system, residuals[:, :, None])[:, :, 0], leverages
+        left = np.linalg.det(system)  # no more than the least eigenvalue: all are at most one
+        low = np.flatnonzero(left < FRAGILE_LEFT)
+        left[low] = np.abs(np.linalg.eigvals(system[low])).min(axis=1)
+        check_left(left, rows)
+        scales = np.linalg.solve(system, residuals[:, :, None])[:, :, 0]
+        return self._centred(scales), leverages, left
+
+    def _centred(self, scales):
+        """Slopes that add up to zero but for rounding, which a weak penalty would blow up."""
+        if not getattr(self.objective.loss, "shift_free", False):
+            return scales
+        return scales - scales.mean(axis=1, keepdims=True)
 
     def _refined(self, rows):
         """Solve the system of every row by refinement: its base changes with the row.
@@ -132,16 +164,24 @@ class LinearNewtonEffects(Effects):
         x = objective.design.block(rows, np.float64)
         target = self.released(rows, x)
         leverages = objective.leverage_blocks(self.solver, rows)
+        if objective.loss.scalar:
+            check_left(1 - objective.curvatures[rows] * leverages, rows)
         delta = self.downdated(x, rows, leverages, target)
+        last = np.inf
         for _ in range(60):
             error = target - self._without_product(delta, rows, x, phi, rho, own)
             step = self.downdated(x, rows, leverages, error)
             delta = delta + step
-            if np.abs(step).max(initial=0) <= self.refine_tolerance * np.abs(delta).max(initial=0):
+            size = np.abs(step).max(axis=1) / np.maximum(np.abs(delta).max(axis=1), 1e-300)
+            rounding = (size > 0.3 * last) & (size <= REFINED)
+            if (rounding | (size <= self.refine_tolerance)).all():
                 return delta
+            last = size
+        bad = np.asarray(rows)[~(size <= REFINED)][:5].tolist()
         raise ValueError(
-            "the Newton system without a row did not converge: a class or group has too few rows "
-            "for its weight to be recomputed. Use method='exact' or 'refit'"
+            f"the Newton system without a row did not converge (rows {bad}): they hold the fit "
+            "nearly alone, or a class or group has too few rows for its weight to be recomputed. "
+            "Add a penalty, or use method='refit'"
         )
 
     def released(self, rows, x):
@@ -167,7 +207,7 @@ class LinearNewtonEffects(Effects):
         else:
             curvature = objective.curvature_matrices(rows)
             system = np.eye(objective.n_outputs) - curvature @ leverages
-            scales = np.linalg.solve(system, (curvature @ own[:, :, None]))[:, :, 0]
+            scales = self._centred(np.linalg.solve(system, curvature @ own[:, :, None])[:, :, 0])
         stacked = (scales[:, :, None] * x[:, None, :]).reshape(len(x), -1)
         return base + self.solver.solve(stacked.T).T
 
@@ -218,7 +258,9 @@ class LinearNewtonEffects(Effects):
         gradient += (rho - 1) * objective.penalty_gradient(objective.theta)
         small = len(rows) * objective.n_outputs < objective.n_params
         if objective.rule.trivial and small:
-            return self._woodbury(rows, -gradient)
+            out = self._woodbury(rows, -gradient)
+            if out is not None:
+                return out
         block = objective.quadratic(objective.theta, objective.weights * factors, rho)
         block = block.damped(self.damping) if self.damping else block
         with objective.identified_without(rows):
@@ -226,18 +268,21 @@ class LinearNewtonEffects(Effects):
         return solve_repeated(factor, -gradient[:, None], block.repeats)[:, 0]
 
     def _woodbury(self, rows, right):
-        """``(H - B'B)⁻¹ right`` with ``B`` the curvature rows of the group."""
+        """``(H - B'B)⁻¹ right`` with ``B`` the group's curvature rows; None where it is rough."""
         block, repeats = self.objective.curvature_rows(rows)
         B = block.tdot(np.eye(block.n_rows))
         columns = np.kron(np.eye(repeats), B)
         solved = self.solver.solve(np.column_stack([columns, right]))
         inner, base = solved[:, :-1], solved[:, -1]
         system = np.eye(columns.shape[1]) - columns.T @ inner
-        if np.linalg.eigvalsh(system)[0] <= SMALLEST_LEFT:
+        left = np.linalg.eigvalsh(system)[0]
+        if left <= SMALLEST_LEFT:
             raise ValueError(
                 "without this group the fit is not identified (its leverage reaches 1): add a "
                 "penalty, or use method='influence'"
             )
+        if left < FRAGILE_LEFT:
+            return None
         return base + inner @ np.linalg.solve(system, columns.T @ base)
 
 

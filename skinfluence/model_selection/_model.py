@@ -11,8 +11,10 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.metadata_routing import process_routing
 
 from .._blocks import block_length, blocks, index_blocks
+from .._checks import check_weighted_classes
 from .._effects import as_rows, bind, most_accurate, query_rows
 from .._follow import check_preprocessing, follow, problem_for
+from .._held import warn_held
 from .._unwrap import unwrap, weight_name
 from ..methods.exact import Exact
 from ..methods.joint import has_joint_minima, joint_minima
@@ -61,7 +63,7 @@ class FoldModel:
         _warn_chosen(estimator, final)
         self.y = np.asarray(y)
         self.weight = final_weight(estimator, fit_params)
-        _check_weighted_classes(estimator, self.y, self.weight)
+        check_weighted_classes(estimator, self.y, self.weight, "use approximation='refit'")
         self.objective, rows = self._resolve(final, preprocessing, objective)
         self.followed = isinstance(self.objective, StackedObjective)
         self.last = self.objective.inner if self.followed else self.objective
@@ -199,7 +201,13 @@ class FoldModel:
 
 def template(estimator, row, method):
     """``estimator.method`` at one row: what :func:`responses` is to look like."""
-    return np.asarray(getattr(estimator, method)(row))
+    values = getattr(estimator, method)(row)
+    if isinstance(values, list) and len({np.shape(part) for part in values}) > 1:
+        raise ValueError(
+            f"method={method!r} of {type(estimator).__name__} gives an array a target, and these "
+            "have different numbers of classes: predict one target at a time"
+        )
+    return np.asarray(values)
 
 
 def responses(head, Z, method, like):
@@ -250,17 +258,6 @@ def final_weight(estimator, fit_params):
     return np.asarray(next(iter(given.values())), dtype=np.float64)
 
 
-def _check_weighted_classes(estimator, y, weight):
-    if weight is None or not is_classifier(estimator) or y.ndim > 1:
-        return
-    lost = np.setdiff1d(y, y[weight > 0])
-    if len(lost):
-        raise ValueError(
-            f"sample_weight is zero for every row of class {lost[0]!r}: drop those rows, or use "
-            "approximation='refit'"
-        )
-
-
 def _warn_chosen(estimator, final):
     inner = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
     if isinstance(inner, FrozenEstimator):
@@ -272,6 +269,8 @@ def _warn_chosen(estimator, final):
             UserWarning,
             stacklevel=6,
         )
+    else:
+        warn_held(final, "approximation='refit'", stacklevel=6)
 
 
 def default_score(estimator):

@@ -3,12 +3,12 @@
 import warnings
 
 import numpy as np
-from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
+from .._unwrap import careful_clone, spare_rows
 from ._followed import fold_model
 
 # Parameters up to which a few Newton steps cost less than the last digits of another solver.
@@ -36,13 +36,13 @@ def fit_model(estimator, X, y, fit_params, approximation, preprocessing):
     args = (approximation, preprocessing, fit_params)
     if isinstance(estimator, FrozenEstimator):
         return fold_model(estimator, X, y, *args)
-    fitted = clone(estimator)
+    fitted = careful_clone(estimator)
     early = _stops_early(fitted, X, y)
     with warnings.catch_warnings():
         if early:
             warnings.simplefilter("ignore", ConvergenceWarning)
         try:
-            fitted.fit(X, y, **fit_params)
+            fitted.fit(spare_rows(estimator, X), y, **fit_params)
         except Exception as error:
             raise FitFailed(str(error)) from error
         return fold_model(fitted, X, y, *args)

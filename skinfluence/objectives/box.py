@@ -47,6 +47,15 @@ class DualProblem:
         """Sums of the variables' values, for each row."""
         return values if self.single else np.bincount(self.row, values, minlength=self.kernel.n)
 
+    def decisions(self, beta, b):
+        """Decision values ``Kβ + b`` of the rows."""
+        used = np.flatnonzero(beta)
+        out = np.full(self.kernel.n, b)
+        for start in range(0, len(used), 1024):
+            part = used[start : start + 1024]
+            out += beta[part] @ self.kernel.rows(part)
+        return out
+
 
 class DualState:
     """A point of a :class:`DualProblem` with its active set; copied, then moved.
@@ -88,12 +97,7 @@ class DualState:
 
     def _refresh(self):
         """Decision values from the coefficients; orientation of the slacks from the status."""
-        beta = self.beta
-        used = np.flatnonzero(beta)
-        self.f = np.full(self.problem.kernel.n, self.b)
-        for start in range(0, len(used), 1024):
-            part = used[start : start + 1024]
-            self.f += beta[part] @ self.problem.kernel.rows(part)
+        self.f = self.problem.decisions(self.beta, self.b)
         self._orient = self.problem.sign * _ORIENT[self.status]
 
     def slack(self):

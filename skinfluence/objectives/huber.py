@@ -8,6 +8,7 @@ from scipy.linalg import LinAlgError
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import HuberRegressor
 
+from .._blocks import blocks
 from ..gradients import KroneckerRows
 from ..solvers.factor import PseudoFactor, QuadraticBlock
 from .base import Objective, Queries, objective_for
@@ -100,6 +101,17 @@ class HuberObjective(Objective):
         inner = self.design.tdot(slopes[:, :1])[:, 0]
         return np.insert(inner, self.n_features, slopes[:, 1].sum()) + self.penalty * theta
 
+    def _gradient_mass(self, theta, weights):
+        """Sums of the absolute terms of :meth:`gradient`: what its entries cancel from."""
+        Z = self.predict(theta)
+        slopes = np.abs(self.loss.gradient(Z, self.y) * weights[:, None])
+        inner = np.zeros(self.design.shape[1])
+        for rows in blocks(self.n_rows, self.design.block_length()):
+            inner += slopes[rows, 0] @ np.abs(self.design.block(rows, np.float64))
+        # the scale's slope is a difference of the weight and the squared residual
+        own = slopes[:, 1].sum() + weights.sum()
+        return np.insert(inner, self.n_features, own) + np.abs(self.penalty * theta)
+
     def quadratic(self, theta, weights):
         """``∇²F`` as a :class:`~skinfluence.solvers.factor.QuadraticBlock`."""
         design, curvatures = self._curvature_rows(theta, weights)
@@ -131,6 +143,11 @@ class HuberObjective(Objective):
             raise ValueError(f"no minimum was reached in {max_iter} Newton steps (gradient {norm})")
         if theta[self.n_features] < 1e-10 * np.abs(self.y).max(initial=0.0):
             raise ValueError("the fitted scale is zero: the inlying rows are fitted exactly")
+        if (np.abs(gradient) > 1e-6 * self._gradient_mass(theta, weights)).any():
+            raise ValueError(
+                f"no minimum was reached in {n_steps} Newton steps (gradient {norm:.1e}): the "
+                "fitted scale falls towards zero, as where some rows are fitted exactly"
+            )
         moved = block.length(theta - start) / max(size, 1e-300)
         return Minimum(theta, first, n_steps, moved, block)
 

@@ -1,6 +1,9 @@
 """Support vector machines: one dual problem, or one a pair of classes."""
 
+import warnings
+
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import SVC, SVR, NuSVC, NuSVR
 
 from ..gradients import Rows
@@ -81,6 +84,17 @@ class KernelMachine(Objective):
         state.settle()
         state._refresh()
         self.gradient_norm = state.violation()
+        moved = np.abs(state.f - self.dual.decisions(beta, float(b))).max()
+        target = self.dual.target
+        if moved > 2e-2 * max(np.ptp(target), 1e-8 * np.abs(target).max()):
+            warnings.warn(
+                f"the fit was not at its optimum: active-set steps moved its decision values by up "
+                f"to {moved:.1e}. Influences are those of the optimum. Fit with a smaller tol or "
+                "scaled columns; without a free support vector the intercept is not identified; "
+                "with kernel='precomputed' or a callable leave rows of weight zero out yourself.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
         return state
 
     def caps(self, cap):
@@ -301,6 +315,7 @@ class _PairBuilder:
     def __init__(self, estimator, X, codes, cap, rule, function):
         self.estimator, self.X, self.codes, self.cap = estimator, X, codes, cap
         self.rule, self.function = rule, function
+        self.support = support_rows(estimator, cap)
         self.dual = estimator.dual_coef_
         self.dual = self.dual.toarray() if hasattr(self.dual, "toarray") else self.dual
         stops = np.cumsum(estimator.n_support_)
@@ -318,8 +333,8 @@ class _PairBuilder:
         members = np.flatnonzero((self.codes == a) | (self.codes == b))
         beta = np.zeros(len(self.codes))
         # class a's coefficients against b stand in row b - 1, those of b against a in row a
-        beta[estimator.support_[self.slices[a]]] = self.dual[b - 1, self.slices[a]]
-        beta[estimator.support_[self.slices[b]]] = self.dual[a, self.slices[b]]
+        beta[self.support[self.slices[a]]] = self.dual[b - 1, self.slices[a]]
+        beta[self.support[self.slices[b]]] = self.dual[a, self.slices[b]]
         intercept = estimator.intercept_[self.order[a, b]]
         if len(estimator.classes_) > 2:  # libsvm's pairs are positive for the first class
             beta, intercept = -beta, -intercept
@@ -347,15 +362,16 @@ def svr_objective(estimator, X, y, sample_weight=None):
     y = np.asarray(y, dtype=np.float64)
     n = len(y)
     dual = estimator.dual_coef_
+    cap = estimator.C * _weights(sample_weight, n)
     beta = np.zeros(n)
-    beta[estimator.support_] = (dual.toarray() if hasattr(dual, "toarray") else dual)[0]
+    beta[support_rows(estimator, cap)] = (dual.toarray() if hasattr(dual, "toarray") else dual)[0]
     return KernelMachine(
         X,
         np.arange(n),
         KernelRows(_subset(X, np.arange(n), estimator.kernel), svm_kernel(estimator)),
         np.repeat([1.0, -1.0], n),
         np.concatenate([y - estimator.epsilon, y + estimator.epsilon]),
-        estimator.C * _weights(sample_weight, n),
+        cap,
         beta,
         estimator.intercept_[0],
         RegressionHead(EpsilonInsensitiveLoss(estimator.epsilon)),
@@ -375,6 +391,18 @@ def nu_objective(estimator, X, y, sample_weight=None):
         f"number of rows, so that a removed row moves that constraint and not only its own bound. "
         f"Fit {other} with the C (and epsilon) that its solution corresponds to"
     )
+
+
+def support_rows(estimator, cap):
+    """Training row of each support vector of a fitted machine.
+
+    libsvm drops rows of weight zero and numbers the others anew, and scikit-learn passes its
+    numbers on. Of a kernel given as a matrix it then also predicts with the wrong columns: the
+    numbers are taken as they are, and polishing finds that far from the optimum.
+    """
+    present = np.flatnonzero(cap > 0)
+    given = callable(estimator.kernel) or estimator.kernel == "precomputed"
+    return estimator.support_ if given else present[estimator.support_]
 
 
 def _subset(X, members, kernel):

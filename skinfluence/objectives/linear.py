@@ -10,6 +10,7 @@ import numpy as np
 from scipy.linalg import LinAlgError
 from sklearn.exceptions import ConvergenceWarning
 
+from .._blocks import blocks
 from ..gradients import KroneckerRows
 from ..solvers.factor import (
     PrimalFactor,
@@ -20,6 +21,7 @@ from ..solvers.factor import (
     split_outputs,
 )
 from .base import Objective, relative_noise
+from .design import CACHED_ROWS
 from .linear_rows import FactoredRows, LinearQueries, ScaledRows
 from .rules import RemovalRule
 
@@ -227,6 +229,7 @@ class LinearObjective(Objective):
                 f"no minimum was reached in {max_iter} Newton steps (gradient norm {norm:.1e}): "
                 "are the classes separable without a penalty? Use a finite C or a positive alpha"
             )
+        self._check_bounded(theta, step, factor)
         moved = block.length(theta - start) / max(size, 1e-300)
         return Minimum(theta, first_norm, n_steps, moved, block)
 
@@ -246,6 +249,34 @@ class LinearObjective(Objective):
 
         (slopes,) = self.design.sums(part)
         return Z, slopes.T.ravel() + rho * self.penalty_gradient(theta)
+
+    def _check_bounded(self, theta, step, factor):
+        """Refuse outputs on their way to infinity, where gradient and curvature fade alike.
+
+        Each Newton step then moves them by about one; or the curvature along the way is so small
+        that a pseudo-inverse has left it out, though rows do move along it.
+        """
+        if not self.loss.smooth or self.loss.relative_bounds == (0.0, 0.0, 0.0):
+            return
+        free = (self.penalty == 0).all(axis=0)
+        if not (free if self.design.intercept is None else free[:-1]).any():
+            return  # an intercept alone stays finite while there are rows of both kinds
+        null = factor.null if isinstance(factor, PseudoFactor) else np.empty((len(theta), 0))
+        n_running, curvature, weight, *moves = self._running(theta, step, null)
+        if n_running or (np.array(moves) * curvature > 1e-6 * weight).any():
+            raise ValueError(
+                "no finite minimum was reached: some fitted probabilities or means go to their "
+                "limits. Are classes separable along a direction without a penalty? Use a finite "
+                "C or a positive alpha"
+            )
+
+    def _running(self, theta, step, null):
+        return running_rows(self, theta, step, null)
+
+    def differences(self, direction):
+        """Outputs of a direction; where only differences of outputs count, from their mean."""
+        out = self.predict(direction)
+        return out if self.loss.scalar else out - out.mean(axis=1, keepdims=True)
 
     def local_model(self, theta, weights=None, rho=1.0):
         """Outputs, gradient and Hessian at ``theta``: ``(Z, gradient, QuadraticBlock)``.
@@ -523,7 +554,7 @@ class LinearObjective(Objective):
         gone = np.zeros(self.n_rows, dtype=bool)
         gone[rows] = True
         if not (present & ~gone).any():
-            raise ValueError("a group holds every row: nothing is left to fit")
+            raise ValueError("no row of positive weight is left without these: nothing to fit")
         if self.head.classes is None or not (present & gone).any():
             return
         K = len(self.head.classes)
@@ -537,16 +568,18 @@ class LinearObjective(Objective):
             )
 
     def lone_rows(self):
-        """Rows that are the only ones of their class."""
-        if self.head.classes is None:
-            return np.empty(0, dtype=np.intp)
+        """Rows that are the only ones of their class, or of all."""
         present, counts = self.weights > 0, self.class_counts()
+        if self.head.classes is None:
+            return np.flatnonzero(present) if np.sum(counts) == 1 else np.empty(0, dtype=np.intp)
         if not (counts == 1).any():
             return np.empty(0, dtype=np.intp)
         return np.flatnonzero(present & (counts[self.head_targets] == 1))
 
     def class_counts(self):
-        """Number of rows of positive weight in each class."""
+        """Number of rows of positive weight in each class; of a regression one number."""
+        if self.head.classes is None:
+            return np.array([np.count_nonzero(self.weights > 0)])
         present = self.head_targets[self.weights > 0]
         return np.bincount(present, minlength=len(self.head.classes))
 
@@ -589,3 +622,25 @@ def stack_parameters(estimator, intercept):
         return coef
     bias = np.broadcast_to(np.atleast_1d(estimator.intercept_) / intercept, (len(coef),))
     return np.column_stack([coef, bias])
+
+
+def running_rows(objective, theta, step, null):
+    """How rows move: sums over rows, which may lie in shards.
+
+    The number whose outputs a ``step`` still moves visibly; curvature and weight of all; and the
+    squared moves along each direction of ``null`` (n_params, q): (3 + q,).
+    """
+    weights, loss, Z = objective.weights, objective.loss, objective.predict(theta)
+    moved = np.abs(objective.differences(step)).max(axis=1)
+    running = (moved > 1e-3 * np.maximum(1.0, np.abs(Z).max(axis=1))) & (weights > 0)
+    if null.shape[1]:
+        curvature = loss.curvature(Z, objective.y) if loss.scalar else np.empty(len(Z))
+        if not loss.scalar:
+            for rows in blocks(len(Z), CACHED_ROWS):
+                matrices = loss.curvature_matrix(Z[rows], objective.y[rows])
+                curvature[rows] = np.trace(matrices, axis1=1, axis2=2)
+        curvature = weights @ curvature
+    else:
+        curvature = 0.0
+    squares = [weights @ (objective.differences(v) ** 2).sum(axis=1) for v in null.T]
+    return np.array([running.sum(), curvature, weights.sum(), *squares])

@@ -18,13 +18,14 @@ def check_classes_left(rows, codes, present, classes):
     gone = np.zeros(len(present), dtype=bool)
     gone[rows] = True
     if not (present & ~gone).any():
-        raise ValueError("a group holds every row: nothing is left to fit")
+        raise ValueError("no row of positive weight is left without these: nothing to fit")
     if codes is None or not (present & gone).any():
         return
     left = np.bincount(codes[present & ~gone], minlength=len(classes))
     lost = (left == 0) & (np.bincount(codes[present], minlength=len(classes)) > 0)
     if lost.any():
+        name = classes[lost].tolist()[0]
         raise ValueError(
-            f"without rows {np.asarray(rows)[:5].tolist()} no row of class "
-            f"{classes[lost][0]!r} is left: a refit would not know the class. Drop the class"
+            f"without rows {np.asarray(rows)[:5].tolist()} no row of class {name!r} is left: a "
+            "refit would not know the class. Drop the class"
         )

@@ -8,7 +8,7 @@ import numpy as np
 from ..solvers.factor import QuadraticBlock, join_outputs, split_outputs
 from .base import objective_for
 from .composite import IndependentOutputs
-from .linear import LinearObjective, unevaluated
+from .linear import LinearObjective, running_rows, unevaluated
 from .linear_rows import GramRows
 from .piecewise import PiecewiseObjective
 from .sparse import SparseObjective
@@ -226,3 +226,8 @@ def line_slopes(shard, theta, step, sizes):
 def loss_model_matrix(shard, theta, weights):
     """Hessian of the loss under other weights."""
     return shard.local_model(theta, weights, rho=0.0)[2].matrix()
+
+
+def running_in_shard(shard, theta, step, null):
+    """What :func:`~skinfluence.objectives.linear.running_rows` says of one shard."""
+    return (running_rows(shard, theta, step, null),)

@@ -18,6 +18,7 @@ from .shard import (
     loss_model,
     loss_value,
     parts_of,
+    running_in_shard,
 )
 from .sparse import SparseObjective
 
@@ -113,6 +114,9 @@ class ShardedObjective(LinearObjective):
     def value(self, theta, weights=None, rho=1.0, Z=None):
         """``F`` at ``theta``, by one pass."""
         return float(self.sums(loss_value, theta)[0]) + self.penalty_value(theta)
+
+    def _running(self, theta, step, null):
+        return self.sums(running_in_shard, theta, step, null)[0]
 
     def leverage_bound(self, solver):
         """None is known without a pass over the shards."""
@@ -242,3 +246,7 @@ class RootRows(CountedRows):
     def tdot(self, U):
         """``Bᵀ U``."""
         return self.root.T @ U
+
+    def gram_product(self, V):
+        """``BᵀB V``."""
+        return self.root.T @ (self.root @ V)

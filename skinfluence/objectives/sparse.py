@@ -76,6 +76,8 @@ class SparseObjective(LinearObjective):
             If no finite minimum is reached.
         """
         start, first_norm, decrement = theta, None, np.inf
+        if not self.value(theta, weights, rho) <= self.value(np.zeros_like(theta), weights, rho):
+            theta = np.zeros_like(theta)  # a solver that diverged
         for n_steps in range(max_iter + 1):  # noqa: B007
             Z = self.predict(theta)
             gradient = self.gradient(theta, weights, rho, Z)
@@ -97,6 +99,7 @@ class SparseObjective(LinearObjective):
                 f"{norm:.1e}): are the classes separable along an unpenalised direction?"
             )
         moved = _length(theta - start, block) / max(size, 1e-300)
+        moved = moved if np.isfinite(moved) else np.inf
         return Minimum(theta, first_norm, n_steps, moved, block)
 
     def _descend(self, theta, step, target, gradient, decrement, weights, rho):
@@ -230,7 +233,9 @@ class ActiveCurvature:
 
     def __init__(self, objective, block):
         self.objective, self.block = objective, block
-        self.known = np.empty(0, dtype=np.intp)
+        self.known = self.order = np.empty(0, dtype=np.intp)
+        height = block.size if block.primal else block.rows.n_rows
+        self.columns, self.matrix = np.empty((height, 0)), np.empty((0, 0))
 
     def of(self, index):
         """The Hessian of the parameters ``index``."""

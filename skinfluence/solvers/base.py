@@ -11,6 +11,8 @@ class Solver(BaseEstimator):
     solver did (damping, iterations, residual, smallest curvature).
     """
 
+    rough = False  # whether what is inverted is only a stand-in for the curvature
+
     def fit(self, objective):
         """Prepare for right sides of ``objective``."""
         raise NotImplementedError

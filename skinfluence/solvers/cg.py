@@ -16,6 +16,10 @@ from .low_rank import Nystrom
 PRECONDITIONERS = {"diagonal": Diagonal, "kfac": KFAC, "ekfac": EKFAC, "nystrom": Nystrom}
 
 
+# Default relative residuals.
+NET_TOL, CONVEX_TOL = 0.05, 1e-8
+
+
 class ConjugateGradient(DampedSolver):
     """``(C + λ)⁻¹ v`` to a tolerance, by preconditioned conjugate gradients.
 
@@ -25,8 +29,9 @@ class ConjugateGradient(DampedSolver):
 
     Parameters
     ----------
-    tol : float, default=0.05
-        Relative residual ``|v - (C + λ) x| / |v|`` at which a right side is done.
+    tol : float or "auto", default="auto"
+        Relative residual ``|v - (C + λ) x| / |v|`` at which a right side is done; "auto" is 0.05
+        for nets, whose curvature is no more accurate, and 1e-8 for strictly convex models.
     max_iter : int, default=200
     damping : float, "auto" or "leverage", default="auto"
         Added to the curvature, in the units of the objective (a sum over rows). "auto" adds
@@ -46,6 +51,7 @@ class ConjugateGradient(DampedSolver):
     Attributes
     ----------
     damping_ : float
+    tol_ : float
     report_ : dict
         ``damping``, ``iterations`` (most of any right side), ``residual`` (largest),
         ``smallest_curvature`` (smallest Rayleigh quotient met), ``n_negative`` (right sides that
@@ -73,7 +79,7 @@ class ConjugateGradient(DampedSolver):
 
     def __init__(
         self,
-        tol=0.05,
+        tol="auto",
         *,
         max_iter=200,
         damping="auto",
@@ -91,8 +97,11 @@ class ConjugateGradient(DampedSolver):
     def fit(self, objective):
         """Fit the preconditioner."""
         check_curvature(self.curvature, CURVATURES)
-        if not isinstance(self.tol, numbers.Real) or not 0 < self.tol < 1:
-            raise ValueError(f"tol={self.tol!r} must lie between 0 and 1")
+        convex = getattr(objective, "strictly_convex", False)
+        automatic = isinstance(self.tol, str) and self.tol == "auto"
+        self.tol_ = (CONVEX_TOL if convex else NET_TOL) if automatic else self.tol
+        if not isinstance(self.tol_, numbers.Real) or not 0 < self.tol_ < 1:
+            raise ValueError(f"tol={self.tol!r} must be 'auto' or lie between 0 and 1")
         for name in ("max_iter", "block_size"):
             value = getattr(self, name)
             if value is None and name == "block_size":
@@ -173,7 +182,7 @@ class ConjugateGradient(DampedSolver):
             x_left = x_left + step[:, None] * p
             r = r - step[:, None] * q
             size = (r * r).sum(1) ** 0.5 / norms[at]
-            done = (size <= self.tol) | ~good
+            done = (size <= self.tol_) | ~good
             negative += int((~good).sum())
             x[at], residuals[at] = x_left, size
             if bool(done.any()):
@@ -217,7 +226,7 @@ class ConjugateGradient(DampedSolver):
         if unsolved:
             warnings.warn(
                 f"conjugate gradients stopped at max_iter={self.max_iter} with a relative "
-                f"residual of {self.report_['residual']:.1e} (tol={self.tol:g}) on {unsolved} of "
+                f"residual of {self.report_['residual']:.1e} (tol={self.tol_:g}) on {unsolved} of "
                 f"{total} right sides; raise max_iter, tol or the damping.",
                 ConvergenceWarning,
                 stacklevel=4,

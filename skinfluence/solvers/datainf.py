@@ -67,6 +67,8 @@ class DataInf(DampedSolver):
     # Below this departure from D⁻¹v the result is a dot product of gradients for any purpose.
     collapsed = 0.01
 
+    rough = True
+
     def __init__(self, damping="auto"):
         self.damping = damping
 

@@ -40,6 +40,8 @@ class Diagonal(DampedSolver):
 
     inverts_curvature = False
 
+    rough = True
+
     def __init__(self, damping="auto", *, curvature="gauss_newton"):
         self.damping = damping
         self.curvature = curvature

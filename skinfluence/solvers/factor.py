@@ -118,9 +118,10 @@ class PrimalFactor:
             raise LinAlgError("the Hessian has a zero or negative diagonal entry")
         self.scale = 1 / np.sqrt(diagonal)
         scaled = matrix * self.scale[:, None] * self.scale
-        norm = np.abs(scaled).sum(axis=0).max()
+        norm = np.abs(scaled).sum(axis=0).max(initial=0.0)
         self._cholesky = cho_factor(scaled, lower=True, overwrite_a=True)
-        if dpocon(self._cholesky[0], norm, uplo="L")[0] < self.smallest_rcond:
+        rcond = dpocon(self._cholesky[0], norm, uplo="L")[0] if len(matrix) else 1.0
+        if rcond < self.smallest_rcond:
             raise LinAlgError("the Hessian is singular to working precision")
 
     def solve(self, V):
@@ -174,6 +175,7 @@ class PseudoFactor:
         keep = values > values[-1] * len(values) * 1e-13
         self.rank = int(keep.sum())
         self._root = self.scale[:, None] * vectors[:, keep] / np.sqrt(values[keep])
+        self.null = self.scale[:, None] * vectors[:, ~keep]
 
     def solve(self, V):
         """A solution of ``H x = V`` for ``V`` in the range of ``H``."""

@@ -59,6 +59,8 @@ class Arnoldi(DampedSolver):
     (10,)
     """
 
+    rough = True
+
     def __init__(
         self,
         rank=100,
@@ -135,6 +137,8 @@ class LowRankPlusDiagonal(DampedSolver):
     """
 
     needs_positive_diagonal = True
+
+    rough = True
 
     def fit(self, objective):
         """Eigenpairs of the curvature of the loss."""

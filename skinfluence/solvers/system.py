@@ -18,7 +18,7 @@ class System(Solver):
     >>> from sklearn.svm import SVC
     >>> from skinfluence import InfluenceExplainer
     >>> X, y = load_breast_cancer(return_X_y=True)
-    >>> explainer = InfluenceExplainer(SVC(), method="influence", solver="system")
+    >>> explainer = InfluenceExplainer(SVC(gamma="auto"), method="influence", solver="system")
     >>> explainer.fit(scale(X), y).solver_.report_
     {'form': ['FreeSystem']}
     """
