@@ -17,7 +17,7 @@ def warn_held(final, refit, stacklevel=3):
     phrases = list(dict.fromkeys(held(final)))
     if phrases:
         warnings.warn(
-            f"{'; '.join(phrases[:3])}: a fit without a row would come to another value. Give the "
+            f"{'; '.join(phrases[:3])}: a fit without a row may come to another value. Give the "
             f"value itself to have it fixed, or use {refit}.",
             UserWarning,
             stacklevel=stacklevel,
