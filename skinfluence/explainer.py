@@ -35,8 +35,10 @@ from ._walk import BlockWalk
 from .methods import Problem, Refit
 from .objectives import resolve_objective
 from .objectives.base import is_net
+from .objectives.composite import IndependentOutputs
 from .objectives.nets import net_rows
 from .objectives.stacked import RawRows, StackedObjective
+from .solvers.base import fitted_solver
 from .targets import resolve_target
 
 HIGH_LEVERAGE = 0.9
@@ -418,7 +420,7 @@ class InfluenceExplainer(
     def leverage_(self):
         """Leverage of each training row, in [0, 1]: how far a row determines its own fit.
 
-        The largest eigenvalue of ``S_i A_i`` with several outputs.
+        The largest eigenvalue of ``S_i A_i`` with several outputs. For linear predictors.
         """
         check_is_fitted(self)
         return self._leverages() if self._shards is None else self._shards.leverages()
@@ -426,12 +428,20 @@ class InfluenceExplainer(
     # -- inside ----------------------------------------------------------------------------
     def _leverages(self):
         if self._leverage is None:
-            parts = [
-                self.objective_.output_leverages(self.solver_, rows)
-                for rows in self.effects_.row_blocks(np.arange(self.n_rows_))
-            ]
-            self._leverage = np.concatenate(parts)
+            fits = [(self.objective_, self.solver_)]
+            if isinstance(self.objective_, IndependentOutputs):
+                fits = [(part, fitted_solver(self.solver_, part)) for part in self.objective_.parts]
+            self._leverage = np.max([self._leverages_of(*fit) for fit in fits], axis=0)
         return self._leverage
+
+    def _leverages_of(self, objective, solver):
+        if not hasattr(objective, "output_leverages"):
+            raise TypeError(
+                f"{type(objective).__name__} has no leverages, which linear predictors have; "
+                "self_influence says how far a row determines its own fit"
+            )
+        row_blocks = self.effects_.row_blocks(np.arange(self.n_rows_))
+        return np.concatenate([objective.output_leverages(solver, rows) for rows in row_blocks])
 
     def _check_queries(self, X, y):
         check_is_fitted(self)

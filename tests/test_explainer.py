@@ -17,7 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV, train_test_split
-from sklearn.neighbors import NearestNeighbors
+from sklearn.neighbors import KNeighborsRegressor, NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import SVC
@@ -302,6 +302,18 @@ def test_leverage_of_softmax_is_an_eigenvalue():
         own = np.kron(S, np.outer(A[i], A[i]))
         largest = np.linalg.eigvals(own @ inverse).real.max()
         assert_allclose(explainer.leverage_[i], largest, rtol=1e-8)
+
+
+def test_leverage_of_independent_outputs_is_the_largest_of_theirs():
+    alphas = [0.1, 10.0]
+    explainer = fitted(estimator=Ridge(alpha=alphas), y=TWO)
+    parts = [
+        fitted(estimator=Ridge(alpha=alpha), y=y).leverage_
+        for alpha, y in zip(alphas, TWO.T, strict=True)
+    ]
+    assert_allclose(explainer.leverage_, np.maximum(*parts), rtol=1e-10)
+    with pytest.raises(TypeError, match="has no leverages"):
+        _ = fitted(estimator=KNeighborsRegressor(), method="exact", y=VALUES).leverage_
 
 
 def test_leverage_bound_is_a_bound():
