@@ -46,10 +46,12 @@ def check_steps(steps, preprocessing, stacklevel=4):
 
 def bind(method, solver, problem):
     """``(method, solver, effects)`` resolved for a problem, whose solver is set where needed."""
-    method = resolve_method(method, problem.objective)
-    if method.uses_solver:
+    chosen = resolve_method(method, problem.objective)
+    if chosen.uses_solver:
         problem.solver = fitted_solver(resolve_solver(solver, problem.objective), problem.objective)
-    return method, problem.solver, method.bind(problem)
+        if isinstance(method, str) and method == "auto" and getattr(problem.solver, "rough", False):
+            chosen = resolve_method("influence", problem.objective)  # Newton steps need leverages
+    return chosen, problem.solver, chosen.bind(problem)
 
 
 def most_accurate(objective):

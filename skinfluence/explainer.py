@@ -75,7 +75,7 @@ class InfluenceExplainer(
         without the row), "exact" (the optimum without the row), "refit" (the estimator refitted);
         for groups also "second_order" and "rescaled" (see ``skinfluence.methods``).
         "auto" takes "newton" for convex models ("exact" for support vector machines, other losses
-        with a kink and nearest neighbours), "influence" for nets.
+        with a kink and nearest neighbours), "influence" for nets and with rough solvers.
     solver : str or Solver, default="auto"
         What stands in for the inverse Hessian; "auto" takes "direct" for convex models
         and small nets, "cg" (Gauss-Newton, preconditioned by EKFAC) for nets, "ekfac" for large

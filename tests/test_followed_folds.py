@@ -199,7 +199,7 @@ def test_scores_of_whole_pipelines():
 
 
 def test_last_steps_that_are_not_linear():
-    model = make_pipeline(StandardScaler(), SVC(tol=1e-10))
+    model = make_pipeline(StandardScaler(), SVC(gamma="auto", tol=1e-10))
     options = {"cv": 4, "method": "decision_function"}
     theirs = reference.cross_val_predict(model, X, TWO, **options)
     ours = cross_val_predict(model, X, TWO, preprocessing="refit", **options)

@@ -29,6 +29,7 @@ from sklearn.svm import SVC, SVR
 
 from skinfluence import GradientStore, InfluenceExplainer
 from skinfluence.inference import InfinitesimalJackknife
+from skinfluence.methods import Influence
 from skinfluence.model_selection import cross_val_predict, cross_val_score
 from skinfluence.objectives.kernel import KernelMachine
 
@@ -273,6 +274,7 @@ def test_what_a_fit_read_off_its_rows_is_named(model, y, match):
 def test_newton_needs_an_inverse(solver):
     with pytest.raises(ValueError, match="solver .* knows only roughly; use solver='direct'"):
         explained(Ridge(), method="newton", solver=solver)
+    assert isinstance(explained(Ridge(), method="auto", solver=solver).method_, Influence)
 
 
 def test_conjugate_gradients_are_tight_for_convex_models():

@@ -336,7 +336,7 @@ def test_damping_without_weight_decay():
 @pytest.mark.parametrize(
     ("solver", "message"),
     [
-        (ConjugateGradient(tol=0), "tol=0 must lie between"),
+        (ConjugateGradient(tol=0), "tol=0 must be 'auto' or lie between"),
         (ConjugateGradient(max_iter=0), "max_iter=0 must be a positive integer"),
         (ConjugateGradient(preconditioner="ilu"), "preconditioner='ilu' is not one of"),
         (ConjugateGradient(curvature="fish"), "curvature='fish' is not one of"),
