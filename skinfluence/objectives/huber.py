@@ -14,9 +14,9 @@ from ..solvers.factor import PseudoFactor, QuadraticBlock
 from .base import Objective, Queries, objective_for
 from .design import ColumnDesign, Design
 from .heads import RegressionHead
-from .linear import Minimum
 from .linear_rows import ScaledRows
 from .losses import Loss
+from .minimum import Minimum
 from .piecewise import exact_step
 from .rules import RemovalRule, row_weights
 

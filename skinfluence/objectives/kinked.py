@@ -12,9 +12,10 @@ from scipy.linalg import LinAlgError, eigh
 
 from ..gradients import KroneckerRows
 from ..solvers.factor import QuadraticBlock
-from .linear import LinearObjective, Minimum
+from .linear import LinearObjective
 from .linear_rows import ScaledRows
 from .losses import Loss
+from .minimum import Minimum
 from .piecewise import exact_step
 
 

@@ -16,8 +16,9 @@ from ..solvers.factor import PrimalFactor, PseudoFactor, QuadraticBlock
 from .base import objective_for
 from .design import Design
 from .heads import RegressionHead
-from .linear import LinearObjective, Minimum, stack_parameters
+from .linear import LinearObjective, stack_parameters
 from .losses import HalfSquaredLoss
+from .minimum import Minimum
 from .rules import RemovalRule, row_weights
 from .sparse import ActiveFactor
 

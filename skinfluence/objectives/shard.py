@@ -8,8 +8,9 @@ import numpy as np
 from ..solvers.factor import QuadraticBlock, join_outputs, split_outputs
 from .base import objective_for
 from .composite import IndependentOutputs
-from .linear import LinearObjective, running_rows, unevaluated
+from .linear import LinearObjective, unevaluated
 from .linear_rows import GramRows
+from .minimum import running_rows
 from .piecewise import PiecewiseObjective
 from .sparse import SparseObjective
 

@@ -7,8 +7,9 @@ import numpy as np
 from scipy.linalg import LinAlgError
 
 from ..solvers.factor import PrimalFactor, PseudoFactor
-from .linear import LinearObjective, Minimum
+from .linear import LinearObjective
 from .linear_rows import FactoredRows
+from .minimum import Minimum
 
 
 class SparseObjective(LinearObjective):
