@@ -140,14 +140,11 @@ class HuberObjective(Objective):
                 break
             theta = theta - self._step_size(theta, step, weights) * step
         else:
-            raise ValueError(f"no minimum was reached in {max_iter} Newton steps (gradient {norm})")
+            raise ValueError(_unreached(max_iter, norm))
         if theta[self.n_features] < 1e-10 * np.abs(self.y).max(initial=0.0):
             raise ValueError("the fitted scale is zero: the inlying rows are fitted exactly")
         if (np.abs(gradient) > 1e-6 * self._gradient_mass(theta, weights)).any():
-            raise ValueError(
-                f"no minimum was reached in {n_steps} Newton steps (gradient {norm:.1e}): the "
-                "fitted scale falls towards zero, as where some rows are fitted exactly"
-            )
+            raise ValueError(_unreached(n_steps, norm))
         moved = block.length(theta - start) / max(size, 1e-300)
         return Minimum(theta, first, n_steps, moved, block)
 
@@ -300,3 +297,10 @@ class HuberQueries(Queries):
         rows = self.design.block(slice(None), np.float64)
         moved = np.einsum("ij,ij->i", rows, np.delete(delta, k, axis=1))
         return np.column_stack([moved, delta[:, k]])
+
+
+def _unreached(n_steps, norm):
+    return (
+        f"no minimum was reached in {n_steps} Newton steps (gradient {norm:.1e}): does the fitted "
+        "scale fall towards zero, as where some rows are fitted exactly? Raise alpha or epsilon"
+    )
