@@ -128,6 +128,17 @@ class RowChecks:
         router = MetadataRouter(owner=type(self).__name__).add_self_request(self)
         return router.add(estimator=self.estimator, method_mapping=mapping)
 
+    def _name_features(self):
+        """Tell the objective the names of its columns, as far as the steps know them."""
+        names = getattr(self, "feature_names_in_", None)
+        for _, step in self._steps:
+            try:
+                names = step.get_feature_names_out(names)
+            except (AttributeError, ValueError):
+                names = None
+        if names is not None:
+            self.objective_.feature_names = [str(name) for name in names]
+
 
 def takes_tables(estimator):
     """Whether a pipeline comes first, inside searches and other wrappers."""

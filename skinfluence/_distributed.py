@@ -88,7 +88,7 @@ def fit_sharded(explainer, X, y, sample_weight):
     objective = shards.objective()
     explainer.estimator_, explainer._steps, explainer._stacked = estimator, steps, False
     explainer.objective_ = objective
-    explainer._name_features(rows.head)
+    explainer._name_features()
     explainer.n_rows_, explainer.gradient_norm_ = objective.n_rows, objective.gradient_norm
     target = explainer.target
     explainer.target_ = None if target == "auto" else resolve_target(target, True)

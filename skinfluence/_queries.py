@@ -78,7 +78,12 @@ class QueryInfluence(TransformerMixin):
         objective = self.objective_
         fitted = [getattr(objective, name, None) for name in ("theta", "outputs")]
         options = (self.get_params(deep=False), self.method_, target)
-        return joblib.hash([options, fitted, joblib.hash(on_host(X)), y])
+        return joblib.hash([options, fitted, self._training_name(), joblib.hash(on_host(X)), y])
+
+    def _training_name(self):
+        """A name of the training rows, their targets and weights."""
+        problem = self.effects_.problem
+        return joblib.hash([joblib.hash(problem.X), problem.y, problem.sample_weight])
 
     @on_shards
     def top_influences(self, X, y=None, *, k=10, by="magnitude", relative=None):

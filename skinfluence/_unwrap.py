@@ -30,6 +30,16 @@ def fit_estimator(estimator, X, y, sample_weight=None):
     return careful_clone(estimator).fit(spare_rows(estimator, X), y, **options)
 
 
+def inner_has(name):
+    """Whether the inner estimator has a method, for ``available_if``."""
+
+    def check(self):
+        getattr(self.estimator_ if hasattr(self, "estimator_") else self.estimator, name)
+        return True
+
+    return check
+
+
 def careful_clone(estimator):
     """A clone none of whose parts may write into the rows it is given (``copy_X=False``)."""
     fitted = clone(estimator)

@@ -213,7 +213,7 @@ class InfluenceExplainer(
         with rows_as_tensor(X, given):
             self.objective_, rows = self._resolve(final, X, y, sample_weight)
         self._stacked = isinstance(self.objective_, StackedObjective)
-        self._name_features(X)
+        self._name_features()
         self.n_rows_ = self.objective_.n_rows
         self.gradient_norm_ = self.objective_.gradient_norm
         self.target_ = None if self.target == "auto" else resolve_target(self.target, True)
@@ -248,16 +248,6 @@ class InfluenceExplainer(
             return follow(self._steps, final, X, y, sample_weight, self.preprocessing, make)
         rows = self._final_rows(X)
         return resolve_objective(self.objective, final, rows, y, sample_weight), rows
-
-    def _name_features(self, X):
-        names = getattr(self, "feature_names_in_", None)
-        for _, step in self._steps:
-            try:
-                names = step.get_feature_names_out(names)
-            except (AttributeError, ValueError):
-                names = None
-        if names is not None:
-            self.objective_.feature_names = [str(name) for name in names]
 
     def _warn_leverage(self):
         if not self.method_.first_order or not hasattr(self.objective_, "output_leverages"):

@@ -211,5 +211,8 @@ class MultiStageInfluence(GroupInfluence, QueryInfluence, BlockWalk, BaseEstimat
         own = super()._fingerprint(target, X, y)
         return joblib.hash([own, self.effects_.coupling.objective.theta])
 
+    def _training_name(self):
+        return [stage._training_name() for stage in (self.pretraining_, self.fine_tuning_)]
+
     def _check_rows(self, rows):
         return self.pretraining_._check_rows(rows)

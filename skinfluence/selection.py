@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._checks import RowChecks, take_rows
 from ._partitions import refuse_dask
-from ._unwrap import fit_estimator
+from ._unwrap import fit_estimator, inner_has
 from .explainer import InfluenceExplainer
 from .targets import resolve_target
 
@@ -21,16 +21,6 @@ STRATEGIES = ("select", "weight")
 SHARES = (0.25, 0.5, 1.0)  # of the budget: what is tried
 SMALLEST_CLASS = 4  # rows of smaller classes are never taken for validation
 N_RESAMPLES = 200
-
-
-def _has(name):
-    """Whether the inner estimator has a method."""
-
-    def check(self):
-        getattr(self.estimator_ if hasattr(self, "estimator_") else self.estimator, name)
-        return True
-
-    return check
 
 
 class InfluenceSelector(MetaEstimatorMixin, RowChecks, BaseEstimator):
@@ -366,22 +356,22 @@ class InfluenceSelector(MetaEstimatorMixin, RowChecks, BaseEstimator):
         self.fit(X, y)
         return take_rows(X, self.sample_indices_), take_rows(y, self.sample_indices_)
 
-    @available_if(_has("predict"))
+    @available_if(inner_has("predict"))
     def predict(self, X):
         """Predictions of the estimator fitted on the chosen rows."""
         return self._ask("predict", X)
 
-    @available_if(_has("predict_proba"))
+    @available_if(inner_has("predict_proba"))
     def predict_proba(self, X):
         """Probabilities of the estimator fitted on the chosen rows."""
         return self._ask("predict_proba", X)
 
-    @available_if(_has("decision_function"))
+    @available_if(inner_has("decision_function"))
     def decision_function(self, X):
         """Decision values of the estimator fitted on the chosen rows."""
         return self._ask("decision_function", X)
 
-    @available_if(_has("score"))
+    @available_if(inner_has("score"))
     def score(self, X, y, **options):
         """Score of the estimator fitted on the chosen rows."""
         check_is_fitted(self)

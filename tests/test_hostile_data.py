@@ -154,6 +154,83 @@ def test_no_coefficient_left(kind, method):
     assert_array_equal(explained(model, method=method).transform(X[:3]), np.zeros((3, N)))
 
 
+# -- columns of very different sizes --------------------------------------------------------
+def contrast_changes(model, rows, y):
+    """Linearised changes of all rows' outputs without each row, (n, n, K).
+
+    In class contrasts, which the common shift of all classes is no part of, and scaled columns.
+    """
+    n, K, design = len(y), len(model.classes_), np.column_stack([rows, np.ones(len(y))])
+    contrasts = np.linalg.svd(np.eye(K) - 1 / K)[0][:, : K - 1]
+    proba = model.predict_proba(rows)
+    inner = proba[:, :, None] * np.eye(K) - proba[:, :, None] * proba[:, None, :]
+    inner = contrasts.T @ inner @ contrasts
+    hessian = np.einsum("nab,ni,nj->aibj", inner, design, design)
+    hessian = hessian.reshape(2 * [design.shape[1] * (K - 1)])
+    hessian += np.diag(np.tile(np.append(np.ones(rows.shape[1]), 0.0), K - 1))  # C = 1
+    slopes = (proba - np.eye(K)[y]) @ contrasts
+    gradients = (slopes[:, :, None] * design[:, None, :]).reshape(n, -1)
+    scale = 1 / np.sqrt(np.diag(hessian))
+    moves = scale * np.linalg.solve(hessian * scale[:, None] * scale, (gradients * scale).T).T
+    return np.einsum("qj,naj,ka->qnk", design, moves.reshape(n, K - 1, -1), contrasts)
+
+
+@pytest.mark.filterwarnings("ignore")  # of fits and Hessians that such columns are hard for
+@pytest.mark.parametrize("size", [1.0, 1e4, 1e7])
+def test_multinomial_columns_of_any_size(size):
+    rows = X * [1.0, 1.0, size]
+    explainer = explained(LogisticRegression(tol=1e-8), rows, MANY, "influence")
+    model, objective = explainer.estimator_, explainer.objective_
+    parameters = objective.theta.reshape(3, -1)  # of the optimum itself
+    model.coef_, model.intercept_ = parameters[:, :-1], parameters[:, -1]
+    expected = contrast_changes(model, rows, MANY)
+    found = explainer.effects_.parameters(np.arange(N)).reshape(N, 3, -1)
+    found = np.einsum("qj,nkj->qnk", np.column_stack([rows, np.ones(N)]), found)
+    found -= found.mean(axis=2, keepdims=True)
+    assert_allclose(found, expected, atol=1e-9 * np.abs(expected).max())
+
+
+@pytest.mark.filterwarnings("ignore")  # of scikit-learn's own fits to such columns
+@pytest.mark.parametrize(
+    ("model", "y"),
+    [
+        (LogisticRegression(tol=1e-10, solver="newton-cholesky"), BINARY),
+        (PoissonRegressor(alpha=0.1, tol=1e-10, solver="newton-cholesky"), COUNTS),
+    ],
+    ids=["logistic", "Poisson"],
+)
+def test_exact_bears_large_columns(model, y):
+    """At such sizes the penalty of a column counts for nothing: its unit does not matter."""
+    large, larger = (
+        explained(model, X * [1.0, 1.0, size], y).transform(X[:4] * [1.0, 1.0, size])
+        for size in (1e5, 1e9)
+    )
+    assert_allclose(larger, large, atol=1e-8)
+
+
+def test_balanced_classes_in_nearly_dependent_columns():
+    """Rows of the last digits each settle at another step of the refinement."""
+    generator = np.random.default_rng(0)
+    rows = generator.standard_normal((1500, 12))
+    rows[:, 1:] = rows[:, :1] + 1e-2 * rows[:, 1:]
+    y = (rows[:, 0] + generator.standard_normal(1500) > 1).astype(int)
+    model = LogisticRegression(C=1e4, class_weight="balanced", tol=1e-10, max_iter=5000)
+    newton = explained(model.set_params(solver="newton-cholesky"), rows, y, "newton")
+    exact = explained(model, rows, y, "exact")
+    some = [0, 3, 7]
+    assert_allclose(
+        newton.parameter_influence(some), exact.parameter_influence(some), rtol=0.2, atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("solver", ["identity", "diagonal", "datainf", "lanczos", "nystrom"])
+def test_rough_solvers_take_first_order_behind_a_pipeline(solver):
+    model = make_pipeline(StandardScaler(), Ridge())
+    explainer = explained(model, method="auto", solver=solver)
+    assert isinstance(explainer.method_, Influence)
+    assert np.isfinite(explainer.transform(X[:2])).all()
+
+
 # -- support vectors --------------------------------------------------------------------------
 @pytest.mark.parametrize("model", [SVC(gamma=0.3, tol=1e-10), SVR(gamma=0.3, tol=1e-10)], ids=str)
 def test_support_vectors_are_found_past_rows_of_weight_zero(model):

@@ -9,7 +9,9 @@ import sklearn
 import zarr
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.datasets import load_breast_cancer
-from sklearn.linear_model import LogisticRegression
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.neighbors import KNeighborsRegressor
 from sklearn.preprocessing import scale
 
 import skinfluence
@@ -174,6 +176,28 @@ def test_interrupted_store_is_gone_on_with(tmp_path, monkeypatch):
     store, n_calls = interrupted(explainer, path, monkeypatch, after=None)
     assert n_calls == 0
     assert_array_equal(store[:], explainer.transform(*queries()))
+
+
+RIDGE = FrozenEstimator(Ridge().fit(X[:200], y[:200]))
+
+
+@pytest.mark.filterwarnings("ignore:the fit was not at its optimum")  # of a frozen fit to others
+@pytest.mark.parametrize(
+    ("model", "method", "other"),
+    [
+        (KNeighborsRegressor(), "exact", {"X": X[100:300]}),
+        (KNeighborsRegressor(), "exact", {"y": y[:200] + 1.0}),
+        (RIDGE, "influence", {"y": y[:200] + 1.0}),
+        (RIDGE, "influence", {"sample_weight": np.full(200, 2.0)}),
+    ],
+    ids=["neighbours", "their targets", "frozen targets", "frozen weights"],
+)
+def test_store_of_other_training_rows_is_refused(model, method, other, tmp_path):
+    explainer = InfluenceExplainer(model, method=method, target="decision")
+    given = {"X": X[:200], "y": y[:200].astype(float)}
+    explainer.fit(**given).transform(X[:3], out=tmp_path / "s.zarr")
+    with pytest.raises(ValueError, match="another fit, method or set of queries"):
+        explainer.fit(**given | other).transform(X[:3], out=tmp_path / "s.zarr")
 
 
 @pytest.mark.parametrize("other", ["queries", "labels", "method", "fit"])

@@ -134,7 +134,7 @@ class InfinitesimalJackknife(Predictions, RowChecks, MetaEstimatorMixin, BaseEst
             return self
         self._ensemble = None
         self.objective_, rows = self._resolve(final, X)
-        self._name_parameters()
+        self._name_features()
         solver = resolve_solver("auto", self.objective_)
         self._expansion = Expansion(self.objective_, fitted_solver(solver, self.objective_))
         if self.order == 2:
@@ -372,16 +372,6 @@ class InfinitesimalJackknife(Predictions, RowChecks, MetaEstimatorMixin, BaseEst
                 f"groups has shape {groups.shape}; pass a label for each of the {n_rows} rows"
             )
         return np.unique(groups, return_inverse=True)[1]
-
-    def _name_parameters(self):
-        names = getattr(self, "feature_names_in_", None)
-        for _, step in self._steps:
-            try:
-                names = step.get_feature_names_out(names)
-            except (AttributeError, ValueError):
-                names = None
-        if names is not None:
-            self.objective_.feature_names = [str(name) for name in names]
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -1,5 +1,6 @@
 """The optimum of the objective without the row."""
 
+import contextlib
 import warnings
 from dataclasses import replace
 from functools import singledispatch
@@ -186,7 +187,9 @@ class LinearExactEffects(Effects):
             return
         objective = self.objective
         if provable(objective, self.problem.solver):
-            self._certificate = LinearCertificate(self.problem)
+            # none for a Hessian that is singular in the units of its columns
+            with contextlib.suppress(ValueError):
+                self._certificate = LinearCertificate(self.problem)
         self._expansion = None
         bounds = objective.loss.relative_bounds
         self._expandable = (

@@ -167,21 +167,23 @@ class LinearNewtonEffects(Effects):
         if objective.loss.scalar:
             check_left(1 - objective.curvatures[rows] * leverages, rows)
         delta = self.downdated(x, rows, leverages, target)
-        last = np.inf
+        last, settled = np.inf, np.zeros(len(rows), dtype=bool)
         for _ in range(60):
             error = target - self._without_product(delta, rows, x, phi, rho, own)
             step = self.downdated(x, rows, leverages, error)
             delta = delta + step
             size = np.abs(step).max(axis=1) / np.maximum(np.abs(delta).max(axis=1), 1e-300)
-            rounding = (size > 0.3 * last) & (size <= REFINED)
-            if (rounding | (size <= self.refine_tolerance)).all():
+            settled |= (size > 0.3 * last) & (size <= REFINED)  # rounding
+            if (settled | (size <= self.refine_tolerance)).all():
                 return delta
             last = size
-        bad = np.asarray(rows)[~(size <= REFINED)][:5].tolist()
+        bad = np.asarray(rows)[~(settled | (size <= REFINED))][:5].tolist()
+        if not bad:
+            return delta
         raise ValueError(
             f"the Newton system without a row did not converge (rows {bad}): they hold the fit "
             "nearly alone, or a class or group has too few rows for its weight to be recomputed. "
-            "Add a penalty, or use method='refit'"
+            "Add a penalty, or use method='exact' or 'refit'"
         )
 
     def released(self, rows, x):

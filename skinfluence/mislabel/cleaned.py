@@ -6,22 +6,12 @@ from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
-from .._unwrap import fit_estimator
+from .._unwrap import fit_estimator, inner_has
 from .detector import MislabelDetector
 from .fitting import take
 from .noise import lowest
 
 STRATEGIES = ("remove", "relabel", "reweight")
-
-
-def _has(name):
-    """Whether the inner estimator has a method."""
-
-    def check(self):
-        getattr(self.estimator_ if hasattr(self, "estimator_") else self.estimator, name)
-        return True
-
-    return check
 
 
 class _Cleaned(MetaEstimatorMixin, BaseEstimator):
@@ -154,13 +144,13 @@ class CleanedClassifier(ClassifierMixin, _Cleaned):
     [False, False, False]
     """
 
-    @available_if(_has("predict_proba"))
+    @available_if(inner_has("predict_proba"))
     def predict_proba(self, X):
         """Probabilities of the estimator trained on cleaned rows."""
         check_is_fitted(self)
         return self.estimator_.predict_proba(X)
 
-    @available_if(_has("decision_function"))
+    @available_if(inner_has("decision_function"))
     def decision_function(self, X):
         """Decision values of the estimator trained on cleaned rows."""
         check_is_fitted(self)

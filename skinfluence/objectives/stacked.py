@@ -270,6 +270,7 @@ class StackedSolver:
 
     def __init__(self, last, size):
         self.last, self.size = last, size
+        self.rough = last.rough
         if hasattr(last, "inverses"):
             self.inverses = last.inverses
 

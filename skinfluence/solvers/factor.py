@@ -270,8 +270,8 @@ def join_outputs(X, repeats):
 
 
 def _fix_gauge(matrix, gauge):
-    """Give null directions known in advance the mean curvature."""
+    """Give each null direction known in advance the mean curvature of its own parameters."""
     if gauge is None:
         return matrix
-    curvature = float(np.diag(matrix).mean()) or 1.0
-    return matrix + curvature * gauge @ gauge.T
+    curvature = np.diag(matrix) @ gauge**2  # of all of them, large columns would swamp small ones
+    return matrix + gauge * np.where(curvature > 0, curvature, 1.0) @ gauge.T
