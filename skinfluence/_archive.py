@@ -84,8 +84,9 @@ class Archived:
         ----------
         path : str or path
         trusted : list of str, default=()
-            Full names of classes and functions outside skinfluence, scikit-learn and what those
-            build on that the archive may use, such as your own transformers.
+            Full names of classes and functions that the archive may use besides scikit-learn's
+            estimators, and what they and this package compute with: your own transformers, a
+            distribution of scipy.stats.
         net : skorch net, optional
             For the archive of a net: one with the same module and criterion, fitted or not. It is
             copied, and given the parameters of the archive.
@@ -117,9 +118,12 @@ class Archived:
                 kind = manifest["class"]
                 raise ValueError(f"{path} holds a {kind}; use {kind}.load to read it")
             try:
-                return Decoder(archive, trusted, net).decode(json.loads(objects))
+                loaded = Decoder(archive, trusted, net).decode(json.loads(objects))
             except DAMAGED as error:
                 raise ValueError(f"{path} is damaged: {error}") from error
+        if not isinstance(loaded, cls):
+            raise ValueError(f"{path} is damaged: it holds a {type(loaded).__name__}")
+        return loaded
 
 
 def _manifest(kind):

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+from sklearn.utils._missing import is_pandas_na
 
 from ._blocks import block_length, blocks
 from ._checks import check_order
@@ -93,9 +94,10 @@ class GroupInfluence:
                     f"groups has shape {labels.shape}; pass a label for each of the "
                     f"{self.n_rows_} training rows, or a list of index arrays"
                 )
-            if (labels != labels).any():  # a missing label equals nothing, itself included
+            missing = _missing(labels)
+            if missing.any():
                 raise ValueError(
-                    f"groups has missing labels, at row {np.flatnonzero(labels != labels)[0]}: "
+                    f"groups has missing labels, at row {np.flatnonzero(missing)[0]}: "
                     "give every row a label, or pass a list of index arrays"
                 )
             return [np.flatnonzero(labels == label) for label in np.unique(labels)]
@@ -106,6 +108,12 @@ class GroupInfluence:
             if len(np.unique(group)) < len(group):
                 raise ValueError("a group names the same row twice")
         return checked
+
+
+def _missing(labels):
+    if labels.dtype.kind != "O":
+        return labels != labels  # nan and NaT equal nothing, themselves included
+    return np.array([x is None or is_pandas_na(x) or x != x for x in labels], dtype=bool)
 
 
 def joint(method, effects, bound, groups):

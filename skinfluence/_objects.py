@@ -1,4 +1,4 @@
-"""Objects as JSON and arrays, and back: classes by name, from modules that are trusted.
+"""Objects as JSON and arrays, and back: classes by name, of those that may be named.
 
 skops has such a format, but neither cycles, nor bound methods, nor dataframes, all of which a
 fitted explainer holds.
@@ -6,6 +6,7 @@ fitted explainer holds.
 
 import copyreg
 import importlib
+import inspect
 import io
 import sys
 import types
@@ -13,22 +14,18 @@ from functools import partial
 
 import numpy as np
 
-# What an archive may name: functions and classes of the first, objects of the second (numpy has
-# a class that writes files when it is made).
-PACKAGES = ("skinfluence", "sklearn", "scipy", "numpy")
-CLASSES = ("skinfluence", "sklearn", "scipy")
-NAMES = {"operator.attrgetter", "collections.OrderedDict", "collections.defaultdict"}
-# Functions that compiled classes are rebuilt by.
-REBUILDERS = (
-    "__pyx_unpickle",
-    "newObj",
-    "__randomstate_ctor",
-    "__generator_ctor",
-    "__bit_generator_ctor",
+from ._trust import (
+    FUNCTIONS,
+    bound_method,
+    check_arguments,
+    check_state,
+    may_call,
+    may_import,
+    may_name,
 )
+
 PLAIN = (type(None), bool, int, str)
 SEQUENCES = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
-FUNCTIONS = (type, types.FunctionType, types.BuiltinFunctionType, np.ufunc, type(np.sum))
 
 
 class Encoder:
@@ -66,6 +63,9 @@ class Encoder:
             return {"dict": self._pairs(value.items())}
         if isinstance(value, np.generic) or kind in (np.ndarray, np.memmap):
             return self._array(value)
+        if kind is np.ma.MaskedArray:
+            parts = (value.data, np.ma.getmaskarray(value), value.fill_value)
+            return {"masked": [self.encode(part) for part in parts]}
         if isinstance(value, np.dtype):
             return {"dtype": np.lib.format.dtype_to_descr(value)}
         if isinstance(value, slice):
@@ -137,13 +137,13 @@ class Decoder:
     archive : ZipFile
         Open for reading.
     trusted : list of str
-        Names that may be used besides those of the packages above.
+        Names that may be used besides those of ``_trust``.
     net : skorch net, optional
         Has the module of a net in the archive.
     """
 
     def __init__(self, archive, trusted=(), net=None):
-        self.archive, self.trusted, self.net = archive, {*NAMES, *trusted}, net
+        self.archive, self.trusted, self.net = archive, {*trusted}, net
         self.made = {}
 
     def decode(self, node):
@@ -183,6 +183,10 @@ class Decoder:
             value = np.lib.format.read_array(file, allow_pickle=False)
         return value[()] if "scalar" in node else value
 
+    def _masked(self, node):
+        data, mask, fill = (self.decode(part) for part in node["masked"])
+        return np.ma.MaskedArray(data, mask, fill_value=fill)
+
     def _objects(self, node):
         out = np.empty(len(node["objects"]), dtype=object)
         for i, item in enumerate(node["objects"]):
@@ -194,51 +198,71 @@ class Decoder:
 
     def _partial(self, node):
         func, args, keywords = (self.decode(part) for part in node["partial"])
+        if not isinstance(func, (types.MethodType, *FUNCTIONS)):
+            raise ValueError(f"the archive calls a {type(func).__name__}, which is no function")
         return partial(func, *args, **keywords)
 
+    def _method(self, node):
+        return bound_method(self.decode(node["of"]), node["method"], self.trusted)
+
     def _object(self, node):
-        kind = self.find(node["object"], CLASSES)
-        if not isinstance(kind, type):
-            raise ValueError(f"the archive builds {node['object']}, which is no class")
+        kind = self.find(node["object"])
+        if not isinstance(kind, type) or hasattr(kind, "with_code"):
+            raise ValueError(f"the archive builds {node['object']}, which is no class of data")
         out = kind.__new__(kind, *(self.decode(part) for part in node["args"]))
         return self._restore(out, node)
 
     def _call(self, node):
-        rebuilds = node["call"].rpartition(":")[2].startswith(REBUILDERS)
-        make = self.find(node["call"], PACKAGES if rebuilds else CLASSES)
-        if not isinstance(make, type) and not rebuilds:
-            raise ValueError(f"the archive calls {node['call']}, which is no class")
-        return self._restore(make(*(self.decode(part) for part in node["args"])), node)
+        make = self.find(node["call"])
+        if not may_call(make):
+            raise ValueError(f"the archive calls {node['call']}, which makes no object anew")
+        args = [self.decode(part) for part in node["args"]]
+        check_arguments(make, args)
+        return self._restore(make(*args), node)
 
     def _restore(self, out, node):
         self.made[node["id"]] = out
         state = self.decode(node["state"])
         if state is not None:
-            if hasattr(out, "__setstate__"):
-                out.__setstate__(state)
-            else:
-                plain, slots = state if isinstance(state, tuple) else (state, None)
-                for name, value in {**(plain or {}), **(slots or {})}.items():
-                    object.__setattr__(out, name, value)
+            self._set_state(out, state)
         for item in node.get("items", ()):
             out.append(self.decode(item))
         self._fill(out, node.get("pairs", ()))
         return out
 
-    def find(self, name, packages=PACKAGES):
+    def _set_state(self, out, state):
+        kind = type(out)
+        setter = inspect.getattr_static(kind, "__setstate__", None)
+        if setter is not None and not isinstance(setter, types.FunctionType):
+            out.__setstate__(state)  # of a compiled class, which takes what it knows
+            return
+        if isinstance(state, tuple) and setter is None:
+            plain, slots = state
+            state = {**(plain or {}), **(slots or {})}
+        check_state(kind, state)
+        if setter is not None:
+            out.__setstate__(state)
+            return
+        for name, value in state.items():
+            object.__setattr__(out, name, value)
+
+    def find(self, name):
         """The class or function of a name that may be used."""
         module, _, path = name.partition(":")
-        known = f"{module}.{path}" in self.trusted
-        if not known and module.split(".")[0] not in packages:
+        trusted = f"{module}.{path}" in self.trusted
+        found = None
+        if trusted or may_import(module):
+            found = importlib.import_module(module)
+            for part in path.split("."):
+                found = getattr(found, part, None)
+            named = callable(found) and hasattr(found, "__name__")  # compiled functions too
+            if not named or _name(found) != name:  # os, imported there
+                raise ValueError(f"the archive uses {name}, which is defined elsewhere")
+        if not trusted and not may_name(found, module, path):
             raise ValueError(
                 f"the archive uses {module}.{path}; pass trusted=['{module}.{path}'] if you know "
                 "where the file comes from"
             )
-        found = importlib.import_module(module)
-        for part in path.split("."):
-            found = getattr(found, part)
-        if _name(found) != name:  # something that the module only imports, such as os
-            raise ValueError(f"the archive uses {name}, which is defined elsewhere")
         return found
 
     _readers = {
@@ -247,10 +271,11 @@ class Decoder:
         "table": _table,
         "array": _array,
         "scalar": _array,
+        "masked": _masked,
         "objects": _objects,
         "dtype": lambda self, node: np.lib.format.descr_to_dtype(_descr(node["dtype"])),
         "slice": lambda self, node: slice(*(self.decode(part) for part in node["slice"])),
-        "method": lambda self, node: getattr(self.decode(node["of"]), node["method"]),
+        "method": _method,
         "partial": _partial,
         "name": lambda self, node: self.find(node["name"]),
         "object": _object,

@@ -13,6 +13,7 @@ from ._relative import divide, relative_to
 from ._tensors import as_output, empty_tensor, is_tensor, on_host, output_device
 from ._top import TopInfluences, TopValues, check_top
 from .targets import resolve_target
+from .targets.base import check_stored
 
 
 class QueryInfluence(TransformerMixin):
@@ -75,6 +76,7 @@ class QueryInfluence(TransformerMixin):
 
     def _fingerprint(self, target, X, y):
         """A name of the numbers that ``transform`` gives."""
+        check_stored(self.target)
         objective = self.objective_
         fitted = [getattr(objective, name, None) for name in ("theta", "outputs")]
         options = (self.get_params(deep=False), self.method_, target)

@@ -19,6 +19,7 @@ from ._top import TopInfluences, check_top
 from .objectives.shard import parts_of, rule_totals
 from .objectives.sharded import sharded
 from .targets import resolve_target
+from .targets.base import check_stored
 
 # Partial sums added up in one task.
 FAN_IN = 8
@@ -148,6 +149,7 @@ class Shards:
 
     def _fingerprint(self, target, X, y):
         """A name of the numbers that ``transform`` gives."""
+        check_stored(self.explainer.target)
         import dask
 
         work = dask.delayed(tasks.on_explainer)

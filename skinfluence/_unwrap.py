@@ -5,7 +5,7 @@ import inspect
 
 import numpy as np
 from sklearn import get_config
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.feature_selection._univariate_selection import _BaseFilter
 from sklearn.frozen import FrozenEstimator
@@ -42,14 +42,20 @@ def inner_has(name):
 
 def careful_clone(estimator):
     """A clone none of whose parts may write into the rows it is given (``copy_X=False``)."""
-    fitted = clone(estimator)
-    return fitted.set_params(**_writers(fitted))
+    return _reader(clone(estimator))
 
 
-def _writers(estimator):
-    params = estimator.get_params() if hasattr(estimator, "get_params") else {}
-    names = (name for name, value in params.items() if value is False)
-    return {name: True for name in names if name.rsplit("__", 1)[-1] in ("copy", "copy_X")}
+def _writers(part):
+    """``(object, option)`` of all inside, fitted or not, that may write into their rows."""
+    if isinstance(part, BaseEstimator):
+        for name, value in vars(part).items():
+            if name in ("copy", "copy_X") and value is False:
+                yield part, name
+        part = vars(part).values()
+    elif not isinstance(part, list | tuple):
+        return
+    for inner in part:
+        yield from _writers(inner)
 
 
 def spare_rows(estimator, X):
@@ -112,16 +118,20 @@ def unwrap(estimator, stacks=False):
         steps, final = unwrap(estimator.steps[-1][1], stacks)
         return before + steps, final
     if isinstance(estimator, TransformedTargetRegressor) and hasattr(estimator, "regressor_"):
-        return _unwrap_transformed(estimator)
+        return _unwrap_transformed(_reader(estimator))  # its transformer reads y
     if stacks and hasattr(estimator, "final_estimator_"):
         return _unwrap_stacking(estimator)
     return [], estimator
 
 
 def _reader(step):
-    """A fitted step, or a copy of it that does not write into the rows it transforms."""
-    writers = _writers(step)
-    return copy.deepcopy(step).set_params(**writers) if writers else step
+    """A step, or a copy of it that does not write into the rows it is given."""
+    if next(_writers(step), None) is None:
+        return step
+    step = copy.deepcopy(step)
+    for part, name in _writers(step):
+        setattr(part, name, True)
+    return step
 
 
 def _unwrap_transformed(estimator):

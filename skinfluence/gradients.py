@@ -34,18 +34,6 @@ class Rows:
             yield place, rows[place]
 
 
-class DenseRows(Rows):
-    """Rows held as an array."""
-
-    def __init__(self, array):
-        self.array = array
-        self.shape = array.shape
-
-    def block(self, rows):
-        """Dense rows."""
-        return self.array[rows]
-
-
 class KroneckerRows(Rows):
     """Rows ``s_i ⊗ x_i`` (+ ``c_i B``): the row gradients of a linear predictor.
 

@@ -4,6 +4,7 @@ import importlib.util
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 from sklearn.frozen import FrozenEstimator
@@ -283,3 +284,11 @@ def test_a_group_that_identifies_a_column_cannot_go(size):
         explainer.group_influence([np.arange(size)], marked[:2], VALUES[:2], method="second_order")
     found = explainer.group_influence([[4, 5]], marked[:2], VALUES[:2], method="second_order")
     assert np.isfinite(found).all()
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA, pd.NaT], ids=str)
+def test_missing_labels(missing):
+    labels = np.array(["a", "b"] * (len(X) // 2), dtype=object)
+    labels[3] = missing
+    with pytest.raises(ValueError, match="missing labels, at row 3"):
+        fit(Ridge(), VALUES).group_influence(labels, X[:2], VALUES[:2])

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
+from sklearn.compose import TransformedTargetRegressor, make_column_transformer
 from sklearn.frozen import FrozenEstimator
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF
@@ -24,7 +25,7 @@ from sklearn.linear_model import (
 )
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 from sklearn.svm import SVC, SVR
 
 from skinfluence import GradientStore, InfluenceExplainer
@@ -315,12 +316,36 @@ def test_rows_stay_as_they_are(writes, reads, weighted):
         assert_array_equal(given, rows)
 
 
-def test_frozen_steps_do_not_write_into_queries():
+WRITER = StandardScaler(copy=False)
+
+
+@pytest.mark.filterwarnings("ignore:the target transformer StandardScaler is kept")
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize(
+    "model",
+    [
+        make_pipeline(WRITER, Ridge()),
+        make_pipeline(make_column_transformer((WRITER, [0, 1, 2])), Ridge()),
+        make_pipeline(make_pipeline(WRITER, MaxAbsScaler(copy=False)), Ridge()),
+        make_pipeline(FrozenEstimator(clone(WRITER).fit(X.copy())), Ridge()),
+        TransformedTargetRegressor(make_pipeline(WRITER, Ridge()), transformer=WRITER),
+    ],
+    ids=["step", "columns", "inner pipeline", "frozen step", "target"],
+)
+def test_steps_do_not_write_into_rows(model, frozen):
+    if frozen:
+        model = FrozenEstimator(clone(model).fit(X.copy(), VALUES.copy()))
+    rows, targets, queries, values = X.copy(), VALUES.copy(), X[:4].copy(), VALUES[:4].copy()
+    explainer = InfluenceExplainer(model, preprocessing="frozen").fit(rows, targets)
+    ours = explainer.transform(queries, values)
+    assert_array_equal(explainer.transform(queries, values), ours)
+    for used, was in ((rows, X), (targets, VALUES), (queries, X[:4]), (values, VALUES[:4])):
+        assert_array_equal(used, was)
+
+
+def test_frozen_steps_that_write_compute_the_same():
     fitted = make_pipeline(StandardScaler(copy=False), Ridge()).fit(X.copy(), VALUES)
-    explainer = explained(FrozenEstimator(fitted), X.copy())
-    queries = X[:4].copy()
-    ours = explainer.transform(queries)
-    assert_array_equal(queries, X[:4])
+    ours = explained(FrozenEstimator(fitted), X.copy()).transform(X[:4].copy())
     assert_allclose(ours, explained(make_pipeline(StandardScaler(), Ridge())).transform(X[:4]))
 
 

@@ -15,6 +15,8 @@ from skinfluence import EnsembleExplainer, InfluenceExplainer  # noqa: E402
 from skinfluence.callbacks import TracInCheckpoint  # noqa: E402
 from skinfluence.methods import TracIn  # noqa: E402
 
+from .test_archive import HOLDS, KERNEL, RIDGE, bound, given, later, made, write_archive  # noqa: E402
+
 
 class Module(nn.Module):
     def __init__(self, width=4):
@@ -71,8 +73,8 @@ def check_same(loaded, explainer, X, y):
 def test_same_numbers(options, rows, fitted, tmp_path):
     explainer = InfluenceExplainer(fitted, **options).fit(*rows)
     explainer.save(tmp_path / "a.influence")
-    for given in (net(), fitted, net(max_epochs=1).fit(*rows)):  # only its module is used
-        loaded = InfluenceExplainer.load(tmp_path / "a.influence", net=given)
+    for brought in (net(), fitted, net(max_epochs=1).fit(*rows)):  # only its module is used
+        loaded = InfluenceExplainer.load(tmp_path / "a.influence", net=brought)
         check_same(loaded, explainer, *rows)
     proba = explainer.estimator_.predict_proba(rows[0])
     assert_array_equal(loaded.estimator_.predict_proba(rows[0]), proba)
@@ -147,3 +149,60 @@ def test_the_given_net_is_left_alone(rows, fitted, tmp_path):
     InfluenceExplainer.load(tmp_path / "a.influence", net=given)
     for was, now in zip(before, given.module_.parameters(), strict=True):
         assert_allclose(now.detach(), was, rtol=0, atol=0)
+
+
+# -- archives that someone wrote by hand ------------------------------------------------------
+MLP = "skinfluence.objectives.mlp_source:MlpSource"
+SKORCH = "skinfluence.objectives.net_sources:SkorchSource"
+
+
+def source(kind, **state):
+    return {
+        "source": kind,
+        "state": given(state),
+        "probe": {"id": 10, "list": []},
+    }
+
+
+@pytest.mark.parametrize(
+    ("node", "match"),
+    [
+        ({"torch": "torch.os"}, "uses torch.os, which is no dtype"),
+        ({"torch": "torch.load"}, "uses torch.load, which is no dtype"),
+        (bound("system", {"id": 1, "torch": "torch.os"}), "uses torch.os"),
+        (source(MLP, _module=later(HOLDS), estimator="x"), "the archive sets '_module'"),
+        (source(SKORCH, _copy=later(HOLDS), net="x"), "the archive sets '_copy'"),
+        (source(SKORCH, probe=HOLDS), "the archive sets 'probe'"),
+        (source(SKORCH, net=made(KERNEL, length_scale=1)), "has a RBF where a net should be"),
+        (source(RIDGE), "which is no source of a net"),
+        ({"module": "x", "of": made(KERNEL, module=1)}, "reads the module of a RBF"),
+        (
+            {"module": "x", "of": {"id": 1, "name": "skinfluence.objectives.nets:Net"}},
+            "reads the module of a type",
+        ),
+        (given({}), "it holds a dict"),
+    ],
+)
+def test_hostile_archives_build_nothing(node, match, rows, fitted, tmp_path):
+    path = tmp_path / "a.influence"
+    write_archive(path, InfluenceExplainer(fitted, solver="ekfac").fit(*rows), node)
+    with pytest.raises(ValueError, match=match):
+        InfluenceExplainer.load(path, net=net())
+
+
+class Late(Module):
+    """As its base class, but on rows that come late in the training set."""
+
+    def forward(self, x):
+        out = super().forward(x)
+        return torch.where(x[:, :1] == 50, out + 0.01, out)
+
+
+def test_rows_from_all_over_are_compared(tmp_path):
+    X, y = make_classification(120, 5, n_redundant=0, random_state=0)
+    X = X.astype(np.float32)
+    X[100, 0] = 50
+    model = net(max_epochs=2).fit(X, y)
+    InfluenceExplainer(model, solver="ekfac").fit(X, y).save(tmp_path / "a.influence")
+    with pytest.raises(ValueError, match="computes other outputs or losses"):
+        InfluenceExplainer.load(tmp_path / "a.influence", net=net(Late))

@@ -610,3 +610,32 @@ def test_models_without_what_a_target_needs():
     for term in (Loss() * "2", Loss() + 3):
         with pytest.raises(TypeError, match="target"):
             resolve_target(term, True).bind(three.objective_, *IRIS)
+
+
+class OfSession(Decision):
+    """A target whose class may be written anew under its name."""
+
+
+OfSession.__module__ = "__main__"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        Functional(np.std),
+        Functional(lambda P: P.mean()),
+        Functional(np.std) - Functional(np.mean),
+        Mean(OfSession()),
+    ],
+    ids=["function", "lambda", "difference", "class"],
+)
+def test_a_store_is_not_named_by_code(target, tmp_path):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(20, 3)), rng.normal(size=20)
+    explainer = InfluenceExplainer(Ridge(), target=target).fit(X, y)
+    with pytest.raises(ValueError, match="out= is a path, and the target .* has code of yours"):
+        explainer.transform(X[:4], out=tmp_path / "a.zarr")
+    assert list(tmp_path.iterdir()) == []
+    out = np.empty((1, 20))
+    explainer.transform(X[:4], out=out)
+    np.testing.assert_array_equal(out, explainer.transform(X[:4]))

@@ -28,7 +28,6 @@ FOLD_ACCURACY = 1e-8
 AUTO_ACCURACY = 1e-6
 
 APPROXIMATIONS = ("auto", "infinitesimal_jackknife", "newton", "exact", "refit")
-FLOAT_RESPONSES = ("predict_proba", "predict_log_proba", "decision_function")
 
 
 class FoldModel:

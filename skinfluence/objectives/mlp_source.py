@@ -11,7 +11,7 @@ from sklearn.utils import check_random_state
 from .heads import BinaryHead, RegressionHead, SoftmaxHead
 from .net_heads import ScaledSquaredLoss
 from .net_losses import LogisticLoss, SoftmaxLoss, SquaredLoss
-from .nets import NetRows
+from .nets import NetRows, compared_rows
 from .rules import RemovalRule
 
 ACTIVATIONS = {
@@ -92,8 +92,8 @@ class MlpSource:
         self.state = {name: p.detach() for name, p in self.module.named_parameters()}
 
     def probe(self):
-        """Outputs of a few rows."""
-        x, _ = self.batch(self.trained[:32])
+        """Outputs of some rows from among all."""
+        x, _ = self.batch(compared_rows(self.trained))
         return [self.outputs(self.state, x).double().numpy()]
 
     def at(self, state):

@@ -17,6 +17,7 @@ from skorch.utils import to_tensor
 from .net_checks import check_fitted, check_independent, check_shapes
 from .net_heads import known_losses, recognise
 from .net_training import batch_shares, trained_rows, weight_decay
+from .nets import compared_rows
 from .rules import RemovalRule
 
 PROBE_ROWS = 32
@@ -79,8 +80,8 @@ class SkorchSource:
         self._read_state()
 
     def probe(self):
-        """Outputs and losses of a few rows."""
-        x, y = self.batch(self.trained[:PROBE_ROWS])
+        """Outputs and losses of some rows from among all."""
+        x, y = self.batch(compared_rows(self.trained))
         with torch.no_grad():
             raw = self._raw(self.state, x)
             found = raw, self._own_losses(raw, y, x)

@@ -138,3 +138,24 @@ class BoundTarget:
         """As :meth:`reevaluated`, to first order in the change of the outputs."""
         values = np.einsum("mk,mbk->mb", self.gradient(), moves(self.queries))
         return values.sum(axis=0, keepdims=True) if self.target.scalar else values
+
+
+def check_stored(target):
+    """Refuse a target whose numbers a store on disk cannot name: its code may change.
+
+    A store goes on where an interrupted call stopped, told by names; a function keeps its name
+    when it is written anew.
+    """
+    if isinstance(target, list | tuple):
+        for part in target:
+            check_stored(part)
+    if not isinstance(target, Target):
+        return
+    own = type(target).__module__ == "__main__"
+    if own or any(callable(value) for value in vars(target).values()):
+        raise ValueError(
+            f"out= is a path, and the target {type(target).__name__} has code of yours, which may "
+            "change under the same name: what the store holds would not be known. Pass an "
+            "array, a memmap or an opened zarr array as out"
+        )
+    check_stored(list(vars(target).values()))
