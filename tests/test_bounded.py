@@ -31,6 +31,7 @@ from skinfluence import (
     MultiStageInfluence,
     value_rows,
 )
+from skinfluence._blocks import calling_thread
 from skinfluence.fine_tuning import PriorLogisticRegression
 from skinfluence.inference import InfinitesimalJackknife, bagging_variance
 from skinfluence.mislabel import MislabelDetector
@@ -113,7 +114,8 @@ def beyond_output(call):
 
 def growth(prepare, data, kind):
     """Bytes a row by which the peak of a prepared call grows from n to 2 n rows."""
-    with skinfluence.config_context(working_memory=WORKING_MEMORY):
+    # on one thread: how far several run ahead of each other is not the same every time
+    with skinfluence.config_context(working_memory=WORKING_MEMORY), calling_thread():
         calls = [prepare(data(kind, n)) for n in (N, 2 * N)]
         calls[0]()  # what is made once, is made
         peaks = [beyond_output(call) for call in calls]

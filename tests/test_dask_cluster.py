@@ -183,7 +183,8 @@ def test_a_killed_worker_costs_its_tasks_only(client, tmp_path):
     n_read(tmp_path)
     values = killed(lambda: sharded.transform(X[:5], y[:5]).compute())
     assert 8 <= n_read(tmp_path) < 16  # of eight partitions not all were read again
-    assert len(workers - set(client.scheduler_info()["workers"])) == 2
+    # the second time it may have been the replacement of the first
+    assert workers - set(client.scheduler_info()["workers"])
     top = sharded.top_influences(X[:5], y[:5], k=4)
     assert_allclose(values, local.transform(X[:5], y[:5]), rtol=1e-9, atol=1e-12)
     assert_array_equal(top.indices, local.top_influences(X[:5], y[:5], k=4).indices)
