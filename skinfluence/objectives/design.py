@@ -33,6 +33,9 @@ class Design:
         self.shape = (X.shape[0], X.shape[1] + (intercept is not None))
         self.dtype = self.X.dtype
 
+    def __reduce__(self):
+        return Design, (self.X, self.intercept)  # without the device where rows lie
+
     @property
     def one_pass(self):
         """Whether a block of rows is best read once for all products with it."""

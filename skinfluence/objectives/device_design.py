@@ -31,9 +31,6 @@ class DeviceDesign(Design):
         self.tensor, self.device = tensor, tensor.device
         self._held = None, None  # the last matrix of forms, and its copy on the device
 
-    def __reduce__(self):
-        return Design(self.X, self.intercept).__reduce_ex__(4)
-
     def subset(self, rows):
         """The design of some of the rows."""
         rows = contiguous(rows)
