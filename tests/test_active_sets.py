@@ -319,3 +319,25 @@ def test_a_group_that_identifies_a_column_cannot_go():
     explainer.fit(X, y)
     with pytest.raises(ValueError, match="not identified"):
         explainer.group_influence([np.arange(5)], X[:2], y[:2])
+
+
+def test_curvature_of_a_group_norm_is_its_derivative():
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((60, 3))
+    targets = rows @ rng.standard_normal((3, 2)) + 0.1 * rng.standard_normal((60, 2))
+    model = MultiTaskLasso(alpha=0.05, tol=1e-12).fit(rows, targets)
+    assert (model.coef_ != 0).all()
+    design = np.column_stack([rows, np.ones(60)])
+
+    def gradient(theta):
+        W = theta.reshape(2, 4)
+        out = (design @ W.T - targets).T @ design
+        out[:, :3] += 60 * 0.05 * W[:, :3] / np.linalg.norm(W[:, :3], axis=0)
+        return out.ravel()
+
+    objective = objective_for(model, rows, targets)
+    direction, step = rng.standard_normal(8), 1e-5
+    moved = [gradient(objective.theta + sign * step * direction) for sign in (1, -1)]
+    derivative = (moved[0] - moved[1]) / (2 * step)
+    product = objective.hessian_product(direction[:, None])[:, 0]
+    np.testing.assert_allclose(product, derivative, rtol=1e-6, atol=1e-6)
